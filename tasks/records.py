@@ -1,0 +1,220 @@
+"""The nouns: their fields, their ids, and how they look as JSON lines and as Arrow tables.
+
+A row of `interactions` (one model generation, in production):
+    {"interaction_id": "ix_5c0…", "session_id": "s-1-7", "ts": 1767600000000000, "question": "when do I see my money?",
+     "messages": "[{\\"role\\": \\"user\\", …}]", "response": "Refunds take …", "contexts": "[…]", "confidence": 0.81, …}
+
+Times are integers, microseconds since 1970 UTC. Nested values are canonical JSON text, because Arrow merges the
+shapes of structs across rows and would invent keys that no record had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from tasks.errors import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One model generation. `messages` is the conversation up to and with the last user message, as JSON text."""
+
+    interaction_id: str
+    dialect: str
+    native_id: str
+    response_id: str
+    trace_id: str
+    session_id: str
+    user: str
+    ts: int
+    messages: str
+    question: str
+    response: str
+    contexts: str
+    finish_reason: str
+    model_version: str
+    confidence: float | None
+    latency_ms: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+    content_hash: str
+    raw_segment: str
+    raw_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a user said or did after an interaction. `target` is a response id, a native id or a trace id."""
+
+    feedback_id: str
+    target: str
+    name: str
+    value: str
+    user: str
+    ts: int
+    raw_segment: str
+    raw_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that could not be taken, with its reason. The bytes themselves stay in the raw segment."""
+
+    reject_id: str
+    source: str
+    code: str
+    message: str
+    raw_segment: str
+    raw_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An interaction's place at the wall: its group for ever, and 'train', 'holdout' or 'straddles'."""
+
+    interaction_id: str
+    group_id: str
+    side: str
+    question_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One detector's evidence, score in [0, 1], that an interaction may be wrong."""
+
+    signal_id: str
+    interaction_id: str
+    detector: str
+    score: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An interaction that was in a batch's window, with what the selection decided about it.
+
+    `part` is 'audit_holdout', 'audit_open', 'mined', or '' for one that was not sent; `propensity` is the probability
+    with which the design would have sent it in that part; `window` counts the interactions of its stratum.
+    """
+
+    candidate_id: str
+    batch_id: str
+    interaction_id: str
+    part: str
+    side: str
+    propensity: float
+    window: int
+    score: float
+    cluster: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One person's answer. `verdict` is 'right' or 'wrong'; `correction` the id of the approved answer they want instead."""
+
+    annotation_id: str
+    batch_id: str
+    interaction_id: str
+    annotator: str
+    verdict: str
+    correction: str
+    note: str
+    guideline: str
+    ts: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """One approved answer of the catalogue. `kind` is 'answer', 'escalate' or 'refuse'."""
+
+    id: str
+    kind: str
+    topic: str
+    title: str
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the annotations of an interaction agree on.
+
+    `target` is the approved answer that should have been given ('' where people gave a verdict only); `p_wrong` the
+    posterior probability that the served answer was wrong; `p_target` that of the target; `state` is 'agreed' or 'open'.
+    """
+
+    interaction_id: str
+    verdict: str
+    target: str
+    p_wrong: float
+    p_target: float
+    votes: int
+    state: str
+
+
+Record = Interaction | Feedback | Reject | Member | Signal | Candidate | Annotation | Label | Approved
+
+_ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+
+
+def arrow_schema(cls: type) -> pa.Schema:
+    """The Arrow schema that a dataclass declares: `X | None` is a nullable column."""
+    columns = []
+    for f in fields(cls):
+        name, _, optional = str(f.type).partition(" | ")
+        columns.append(pa.field(f.name, _ARROW[name], nullable=bool(optional)))
+    return pa.schema(columns)
+
+
+def to_arrow(cls: type, rows: Iterable[Any]) -> pa.Table:
+    """Dataclass rows -> one Arrow table with the declared schema (also when there are no rows)."""
+    return pa.Table.from_pylist([asdict(r) for r in rows], schema=arrow_schema(cls))
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def content_id(prefix: str, *parts: Any) -> str:
+    """An id from content, so that the same thing met twice is one row: prefix + 24 hex digits of SHA-256."""
+    return f"{prefix}_{hashlib.sha256(canonical(list(parts))).hexdigest()[:24]}"
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
+    """Write rows (dataclasses or dicts) as canonical JSON lines; returns how many."""
+    lines = [canonical(r if isinstance(r, dict) else asdict(r)) for r in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return len(lines)
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON lines file that the loop itself wrote. Raises Refused where the file is missing or damaged."""
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    yield orjson.loads(line)
+                except orjson.JSONDecodeError as e:
+                    raise Refused(f"{path}:{number} is not JSON ({e})", "dvc checkout, or freeze again") from None
+    except FileNotFoundError:
+        raise Refused(f"{path} does not exist", "dvc pull (a snapshot's data), or flywheel freeze") from None
+
+
+def read_records(path: Path, cls: type) -> list[Any]:
+    """The rows of a JSON lines file as dataclasses of one noun."""
+    return [cls(**row) for row in read_jsonl(path)]

@@ -1,0 +1,103 @@
+"""The wall between training and holdout: which side an interaction is on, decided once and for ever.
+
+A group is a conversation together with all conversations that open with a near-duplicate question. Its side is a
+keyed hash of its id, so that nobody chooses it and nothing moves it. An interaction whose own question is near to one
+on the other side *straddles* the wall: it may be counted, but it is neither trained on nor judged on.
+
+    members(new, known, params) -> [Member("ix_5c0…", group_id="gr_91a…", side="train", question_key="qk_77…"), …]
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from tasks.records import Member, content_id
+from tasks.similar import near_pairs, normalise, shingles
+
+TRAIN, HOLDOUT, STRADDLES = "train", "holdout", "straddles"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitParams:
+    key: str
+    holdout_share: float
+    near_duplicate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the wall looks at: who asked what, in which conversation. `opens` marks a conversation's first question."""
+
+    interaction_id: str
+    session_id: str
+    question: str
+    opens: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was decided before: the side and group of every distinct question, and the group of every session."""
+
+    questions: dict[str, tuple[str, str]]  # question_key -> (a question with that key, its side)
+    groups: dict[str, str]  # question_key -> group_id of the conversation that asked it first
+    sessions: dict[str, tuple[str, bool]]  # session_id -> (group_id, whether any of its turns straddles)
+
+
+def side_of(group_id: str, params: SplitParams) -> str:
+    """HMAC-SHA256 under the key of params.yaml, as a number in [0, 1): below the holdout share is holdout."""
+    mac = hmac.digest(params.key.encode(), group_id.encode(), "sha256")
+    return HOLDOUT if int.from_bytes(mac[:8], "big") / 2**64 < params.holdout_share else TRAIN
+
+
+def members(new: Sequence[Asked], known: Known, params: SplitParams) -> list[Member]:
+    """Place new interactions, in the order given (oldest first). Earlier decisions are never changed."""
+    keys = [content_id("qk", normalise(a.question)) for a in new]
+    fresh = {key: a.question for key, a in zip(keys, new, strict=True) if key not in known.questions}
+    neighbours = _neighbours({k: text for k, (text, _) in known.questions.items()}, fresh, params.near_duplicate)
+
+    sides = {key: side for key, (_, side) in known.questions.items()}
+    groups, sessions = dict(known.groups), dict(known.sessions)
+    placed = []
+    for asked, key in zip(new, keys, strict=True):
+        # A straddling neighbour is in neither data set, so nearness to it leaks nothing; the very same question does.
+        near = [k for k in neighbours.get(key, ()) if sides.get(k, STRADDLES) != STRADDLES]
+        met = [k for k in (key, *near) if k in groups]
+        default = groups[met[0]] if asked.opens and met else content_id("gr", key)
+        group, straddled = sessions.get(asked.session_id, (default, False))
+        touched = {side_of(group, params), *(sides[k] for k in near), *([sides[key]] if key in sides else [])}
+        # Earlier turns are part of the prompt: after one that straddles, the rest of the conversation does too.
+        side = STRADDLES if straddled or len(touched) > 1 else touched.pop()
+        sessions[asked.session_id] = (group, side == STRADDLES)
+        # The first to ask a question decides whose it is; later ones are compared with that.
+        sides.setdefault(key, side)
+        groups.setdefault(key, group)
+        placed.append(Member(asked.interaction_id, group, side, key))
+    return placed
+
+
+def _neighbours(texts: dict[str, str], fresh: dict[str, str], threshold: float) -> dict[str, list[str]]:
+    """For each fresh question: the keys of near-duplicate questions, known ones first, then the other fresh ones."""
+    if not fresh:
+        return {}
+    fresh_keys = list(fresh)
+    all_keys = list(texts) + fresh_keys
+    new = shingles(list(fresh.values()))
+    everything = sparse.vstack([shingles(list(texts.values())), new], format="csr") if texts else new
+    found: dict[str, list[str]] = {}
+    for i, j in zip(*near_pairs(new, everything, threshold), strict=True):
+        if all_keys[j] != fresh_keys[i]:
+            found.setdefault(fresh_keys[i], []).append(all_keys[j])
+    return found
+
+
+def leaks(train: Sequence[str], holdout: Sequence[str], threshold: float) -> np.ndarray:
+    """Indices of training questions that near-duplicate a holdout question: the firewall's last look."""
+    if not train or not holdout:
+        return np.empty(0, int)
+    i, _ = near_pairs(shingles(train), shingles(holdout), threshold)
+    return np.unique(i)
