@@ -1,0 +1,127 @@
+"""evaluate: champion and challenger on the same sealed prompts -> one row a prompt, and the counts that judge needs.
+
+The production detectors run on both models' answers, so that the gate can say which errors got rarer.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from tasks.errors import INVALID, Refused
+from tasks.examples import HoldoutRow
+from tasks.params import load
+from tasks.policy import Policy, Reply, folder_digest, reward
+from tasks.policy import load as load_policy
+from tasks.records import canonical, digest, read_records, write_jsonl
+from tasks.stages import PARAMS, run
+from tasks.verdict import Compared
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateParams:
+    detectors: list[str]
+
+
+def evaluate(dataset: Path, model: Path, champion: Path, rows: Path, report: Path) -> None:
+    """Ask both models the holdout's prompts. Raises Refused where there is nothing to ask."""
+    params = load(PARAMS, "evaluate", EvaluateParams)
+    holdout = read_records(dataset / "holdout.jsonl", HoldoutRow)
+    if not holdout:
+        raise Refused("the holdout is empty", "wait for more answers: the audit slice fills it", INVALID)
+    with threadpool_limits(1):
+        old = _ask(load_policy(champion), _reward(champion), holdout, params)
+        new = _ask(load_policy(model), _reward(model), holdout, params)
+    compared = [
+        Compared(h.example_id, h.group_id, h.kind, h.topic, h.target, o.action or o.text, n.action or n.text,
+                 _right(o, h), _right(n, h), o.confidence, n.confidence, o_fired, n_fired)
+        for h, (o, o_fired), (n, n_fired) in zip(holdout, old, new, strict=True)
+    ]  # fmt: skip
+    write_jsonl(rows / "rows.jsonl", compared)
+    summary = {
+        "n": len(compared),
+        "holdout_digest": digest((dataset / "holdout.jsonl").read_bytes()),
+        "rows_digest": digest((rows / "rows.jsonl").read_bytes()),
+        "champion_digest": folder_digest(champion),
+        "challenger_digest": folder_digest(model),
+        "champion": _summary(compared, "champion"),
+        "challenger": _summary(compared, "challenger"),
+    }
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_bytes(canonical(summary) + b"\n")
+
+
+def _ask(
+    policy: Policy, judge: reward.RewardModel | None, holdout: list[HoldoutRow], params: EvaluateParams
+) -> list[tuple[Reply, list[str]]]:
+    import pandas as pd
+
+    from tasks.signals import detect
+
+    conversations, contexts = [h.messages for h in holdout], [h.contexts for h in holdout]
+    # One call for the prompts with answers on offer, one for those without: a policy sees one kind of question at a time.
+    replies: dict[int, Reply] = {}
+    for offered in (True, False):
+        rows = [k for k, h in enumerate(holdout) if bool(h.offered) is offered]
+        texts = [[o["text"] for o in holdout[k].offered] for k in rows] if offered else None
+        answered = (
+            policy.respond([conversations[k] for k in rows], [contexts[k] for k in rows], 1, texts) if rows else []
+        )
+        replies.update({k: found[0] for k, found in zip(rows, answered, strict=True)})
+    ordered = [replies[k] for k in range(len(holdout))]
+    responses = [r.text for r in ordered]
+    exchanges = pd.DataFrame(
+        {
+            "interaction_id": [h.example_id for h in holdout],
+            "question": [next(m["content"] for m in reversed(c) if m["role"] == "user") for c in conversations],
+            "response": responses,
+            "contexts": [canonical(c).decode() for c in contexts],
+            "finish_reason": "stop",
+            "confidence": [r.confidence for r in ordered],
+            "reward": judge.goodness(conversations, contexts, responses) if judge else np.nan,
+        }
+    )
+    fired: dict[str, list[str]] = {}
+    for signal in detect(exchanges, params.detectors):
+        fired.setdefault(signal.interaction_id, []).append(signal.detector)
+    return [(r, sorted(fired.get(h.example_id, []))) for r, h in zip(ordered, holdout, strict=True)]
+
+
+def _right(reply: Reply, row: HoldoutRow) -> bool:
+    """The rated verdict of the text that was picked; or the very text of the right answer."""
+    if row.offered:
+        return next(o["right"] for o in row.offered if o["text"] == reply.text)
+    return reply.text.strip() == row.target_text.strip()
+
+
+def _reward(folder: Path) -> reward.RewardModel | None:
+    return reward.RewardModel.load(folder) if reward.is_in(folder) else None
+
+
+def _summary(compared: list[Compared], who: str) -> dict:
+    rows = [asdict(c) for c in compared]
+    right = np.array([r[f"{who}_right"] for r in rows], float)
+    confidence = np.array([r[f"{who}_confidence"] for r in rows])
+    kinds = sorted({r["kind"] for r in rows})
+    return {
+        "right": round(float(right.mean()), 6),
+        "brier": round(float(((confidence - right) ** 2).mean()), 6),
+        "right_by_kind": {
+            k: [int(sum(r[f"{who}_right"] for r in rows if r["kind"] == k)), sum(r["kind"] == k for r in rows)]
+            for k in kinds
+        },
+        "signals": dict(sorted(Counter(s for r in rows for s in r[f"{who}_signals"]).items())),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run(evaluate, ("dataset", "model", "champion", "rows", "report"), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
