@@ -1,0 +1,202 @@
+"""The workspace: the loop's own clone, its places, its settings (FLYWHEEL_*), its locks and its clock.
+
+DIR/              a git clone of the project, where the snapshots are committed
+DIR/data/…        inbox, raw, lake, outbox, answers (ignored by git) · frozen … reports (DVC and git)
+DIR/.flywheel/    the registry, Prefect's home, the default DVC remote, keys, locks
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+from filelock import FileLock, Timeout
+
+from tasks import params
+from tasks.errors import BUSY, Refused
+
+T = TypeVar("T")
+MARK = ".flywheel"
+
+# Nothing that the loop starts may phone home, and no dependency may hold a flow up to do so.
+ENVIRONMENT = {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "DVC_NO_ANALYTICS": "1",
+    # A first start migrates an empty database; on a slow laptop that outlasts Prefect's default of 20 seconds.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where everything is. All paths are absolute; nothing is created by looking."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        return self.root / MARK
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def inbox(self) -> Path:
+        return self.data / "inbox"
+
+    @property
+    def raw(self) -> Path:
+        return self.data / "raw"
+
+    @property
+    def lake(self) -> Path:
+        return self.data / "lake"
+
+    @property
+    def outbox(self) -> Path:
+        return self.data / "outbox"
+
+    @property
+    def answers(self) -> Path:
+        return self.data / "answers"
+
+    @property
+    def frozen(self) -> Path:
+        return self.data / "frozen"
+
+    @property
+    def reports(self) -> Path:
+        return self.data / "reports"
+
+    @property
+    def catalogue(self) -> Path:
+        """The approved answers that the application may give (JSON lines)."""
+        return self.data / "catalogue.jsonl"
+
+    @property
+    def tracking_uri(self) -> str:
+        return os.environ.get("FLYWHEEL_TRACKING_URI") or f"sqlite:///{self.state / 'mlflow.db'}"
+
+    def params(self, section: str, cls: type[T]) -> T:
+        return params.load(self.root / "params.yaml", section, cls)
+
+    def pseudonym_key(self) -> bytes:
+        """The secret under which user ids become pseudonyms. A missing key refuses; it never falls back to a known one."""
+        from_environment = os.environ.get("FLYWHEEL_PSEUDONYM_KEY")
+        if from_environment:
+            return from_environment.encode()
+        try:
+            return (self.state / "pseudonym.key").read_bytes()
+        except FileNotFoundError:
+            raise Refused(
+                f"{self.state / 'pseudonym.key'} is missing",
+                "restore it, or set FLYWHEEL_PSEUDONYM_KEY; a new key would make every user a stranger",
+            ) from None
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold one of the workspace's locks ('lake' or 'snapshot'), or refuse at once and name who holds it.
+
+        The lock is the kernel's, so that a killed process frees it; the note beside it is only for people.
+        """
+        folder = self.state / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        note = folder / f"{name}.json"
+        lock = FileLock(folder / f"{name}.lock", timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise Refused(_busy(name, note), "wait for it to end, or stop that process", BUSY) from None
+        try:
+            note.write_bytes(
+                orjson.dumps({"pid": os.getpid(), "command": " ".join(sys.argv[:3]), "since": time.time()})
+            )
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+            lock.release()
+
+
+def _busy(name: str, note: Path) -> str:
+    try:
+        held = orjson.loads(note.read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return f"the {name} of this workspace is busy"
+    seconds = int(time.time() - held["since"])
+    return f"the {name} of this workspace is busy: process {held['pid']} ({held['command']}) holds it for {seconds} s"
+
+
+def find(given: Path | None = None) -> Workspace:
+    """The workspace named by --workspace, by FLYWHEEL_WORKSPACE, or around the current folder. Raises Refused."""
+    named = given or os.environ.get("FLYWHEEL_WORKSPACE")
+    if named:
+        root = Path(named).resolve()
+        if not (root / MARK).is_dir():
+            raise Refused(f"{root} is not a workspace", f"flywheel init {named}")
+        return Workspace(root)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / MARK).is_dir():
+            return Workspace(folder)
+    raise Refused(f"{here} is not inside a workspace", "flywheel init DIR, then cd DIR (or --workspace DIR)")
+
+
+def quiet_environment() -> None:
+    """Set the environment of this process and its children: no telemetry, private files, this interpreter first."""
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    # DVC starts stages through a shell as `python`; it must find the interpreter (and versions) that runs the loop.
+    bin_dir = str(Path(sys.executable).parent)
+    if os.environ.get("PATH", "").split(os.pathsep)[0] != bin_dir:
+        os.environ["PATH"] = bin_dir + os.pathsep + os.environ.get("PATH", "")
+    os.umask(0o077)
+
+
+def use_prefect_home(workspace: Workspace) -> None:
+    """Flow runs without a server leave their history in the workspace; PREFECT_API_URL leads to a running one instead."""
+    os.environ.setdefault("PREFECT_HOME", str(workspace.state / "prefect"))
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def new_key(path: Path) -> None:
+    """A fresh secret, readable by its owner only. An existing one is kept."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32), encoding="ascii")
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Whole or not at all, and on the disk when this returns: temporary file, fsync, rename, fsync of the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
