@@ -1,0 +1,39 @@
+"""Annotate: take in the answers that have come, then hand the next batch to people. It never waits for them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from prefect import flow, task
+
+from flows import artifacts
+from tasks.live.capture import Account
+from tasks.live.handoff import files
+from tasks.live.labels import agreement, audits
+from tasks.live.workspace import find
+
+
+@task(name="receive", task_run_name="receive")
+def receive_answers(workspace: Path) -> Account:
+    place = find(workspace)
+    account = files.receive(place)
+    if account.seen:
+        artifacts.account("received", "Received from people", account)
+        answered = [a for a in audits(place, agreement(place).labels) if math.isfinite(a.estimate.value)]
+        if answered:
+            artifacts.estimate(answered[-1])
+    return account
+
+
+@task(name="send", task_run_name="send")
+def send_batch(workspace: Path) -> files.Batch | None:
+    batch = files.send(find(workspace))
+    if batch is not None:
+        artifacts.batch(batch)
+    return batch
+
+
+@flow(name="annotate", flow_run_name="annotate: receive answers and send the next batch")
+def annotate(workspace: Path) -> tuple[Account, files.Batch | None]:
+    return receive_answers(workspace), send_batch(workspace)

@@ -1,0 +1,75 @@
+"""What an operator reads in the Prefect UI: one keyed artifact per subject, with its history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from tasks.live.capture import Account
+from tasks.live.handoff.files import Batch
+from tasks.live.labels import Audit
+from tasks.live.mining import Mined
+
+
+def account(key: str, title: str, counted: Account) -> None:
+    """in = stored + duplicate + rejected + attached, with the reasons and what is still unfinished."""
+    lines = [
+        f"**{title}**: {counted.seen:,} records from {counted.files} files",
+        "",
+        "| stored | duplicate | rejected | attached to another record | conflicts |",
+        "|---|---|---|---|---|",
+        f"| {counted.stored:,} | {counted.duplicate:,} | {counted.rejected:,} | {counted.attached:,} | {counted.conflicts:,} |",
+    ]
+    lines += [f"- rejected: {n} × `{reason}`" for reason, n in sorted(counted.reasons.items())]
+    lines += [f"- waiting: {text}" for text in counted.unfinished]
+    get_run_logger().info("%s: %s", title, counted.as_dict())
+    create_markdown_artifact(key=key, markdown="\n".join(lines), description=title)
+
+
+def mined(found: Mined) -> None:
+    if found.signals:
+        get_run_logger().info("placed %s, new signals %s", found.placed, found.signals)
+        rows = [{"detector": d, "new signals": n} for d, n in found.signals.items()]
+        create_table_artifact(key="mined-signals", table=rows, description=f"Placed at the wall: {found.placed}")
+
+
+def batch(sent: Batch) -> None:
+    lines = [
+        f"**{sent.batch_id}**: {sum(sent.parts.values())} of {sent.window:,} interactions",
+        "",
+        "| part | candidates |",
+    ]
+    lines += ["|---|---|", *(f"| {part} | {n} |" for part, n in sent.parts.items()), "", f"Folder: `{sent.folder}`"]
+    text = "\n".join(lines)
+    get_run_logger().info("sent %s of %s to %s", sent.parts, sent.window, sent.folder)
+    create_markdown_artifact(key="batch", markdown=text, description="The batch that was handed to people")
+
+
+def estimate(audit: Audit) -> None:
+    e = audit.estimate
+    text = (
+        f"Error rate of {audit.batch_id}'s window: **{e.value:.1%}**,"
+        f" 95% interval {e.low:.1%} to {e.high:.1%} ({e.n} random labels)"
+    )
+    create_markdown_artifact(key="error-rate", markdown=text, description="Estimated from the random audit slice alone")
+
+
+def validation(page: str) -> None:
+    create_markdown_artifact(key="validation", markdown=page, description="Every expectation on every table")
+
+
+def verdict(document: dict[str, Any]) -> None:
+    lines = [f"**{document['decision']}**", "", *(f"- {r}" for r in document["reasons"]), ""]
+    if "primary" in document:
+        lines += ["| | fixed | broken | prompts | difference | interval | p |", "|---|---|---|---|---|---|---|"]
+        for name, g in {"right answers": document["primary"], **document["guards"]}.items():
+            lines.append(
+                f"| {name} | {g['fixed']} | {g['broken']} | {g['n']} | {g['difference']:+.3f}"
+                f" | {g['low']:+.3f} to {g['high']:+.3f} | {g['p_value']:.3g} |"
+            )
+    get_run_logger().info("%s: %s", document["decision"], "; ".join(document["reasons"]))
+    create_markdown_artifact(
+        key="verdict", markdown="\n".join(lines), description="Challenger against champion, same prompts"
+    )

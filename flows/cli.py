@@ -1,0 +1,325 @@
+"""The `flywheel` command: one verb per step of the loop. Heavy imports stay inside the verbs, so that --help is instant.
+
+Exit codes: 0 ok · 1 unexpected · 2 usage or configuration · 3 validation failed · 4 the gate refused · 6 busy ·
+7 partial (rejects above the threshold) · 130 interrupted, state saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tasks.errors import GATE_REFUSED, INTERRUPTED, OK, PARTIAL, UNEXPECTED, USAGE, Refused
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Turns the production logs of an LLM application into better models, one audited turn at a time.",
+)
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option("--workspace", "-w", help="The workspace; default: FLYWHEEL_WORKSPACE, or around this folder."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout; everything else goes to stderr.")
+]
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="A new folder.")],
+    answers: Annotated[
+        Path | None, typer.Option(help="The approved answers, as JSON lines {id, kind, topic, title, text, source}.")
+    ] = None,
+    remote: Annotated[
+        str | None, typer.Option(help="URL of the DVC remote; default: a folder inside the workspace.")
+    ] = None,
+    with_uncommitted: Annotated[bool, typer.Option(help="Bring uncommitted changes of this checkout along.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a workspace: the loop's own clone, where its snapshots are committed.
+
+    Example: flywheel init ~/flywheel-support --answers approved.jsonl
+    """
+    from tasks.live import snapshot
+
+    workspace = snapshot.init(directory, PROJECT, answers, remote, with_uncommitted)
+    _show(
+        as_json,
+        {"workspace": str(workspace.root)},
+        f"workspace ready: {workspace.root}\nput logs into {workspace.inbox}, then: flywheel turn",
+    )
+
+
+@app.command()
+def capture(
+    files: Annotated[list[Path] | None, typer.Argument(help="Log files; default: everything in data/inbox.")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read log files (OTLP/JSON GenAI spans, flywheel lines) into the lake. Exits 7 when too much was rejected.
+
+    Example: flywheel capture data/inbox/monday.jsonl
+    """
+    from tasks.live.capture import CaptureParams, capture
+
+    place = _find(workspace)
+    account = capture(place, [f.resolve() for f in files or []] or None)
+    _show(as_json, account.as_dict(), _account_text(account))
+    if account.reject_share() > place.params("capture", CaptureParams).max_reject_share:
+        print(
+            f"error: {account.rejected} of {account.seen} records were rejected ({account.reasons})\n"
+            "  fix: flywheel status lists the newest rejects with file, line and reason; mend the log and capture it again",
+            file=sys.stderr,
+        )
+        raise typer.Exit(PARTIAL)
+
+
+@app.command()
+def mine(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Place new interactions at the wall and run the detectors over them."""
+    from tasks.live.mining import mine
+
+    found = mine(_find(workspace))
+    _show(as_json, found, f"placed {found.placed or 'nothing new'}\nsignals {found.signals or 'nothing new'}")
+
+
+@app.command()
+def send(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Choose the next batch and write it to data/outbox for people."""
+    from tasks.live.handoff.files import send
+
+    batch = send(_find(workspace))
+    text = (
+        f"{batch.folder}: {batch.parts} of {batch.window} interactions"
+        if batch
+        else "nothing to send: the window is too small"
+    )
+    _show(as_json, batch, text)
+
+
+@app.command()
+def receive(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Take in the answer files in data/answers."""
+    from tasks.live.handoff.files import receive
+
+    account = receive(_find(workspace))
+    _show(as_json, account.as_dict(), _account_text(account))
+
+
+@app.command()
+def freeze(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Write what the next snapshot rests on from the lake to data/frozen."""
+    from tasks.live import snapshot
+    from tasks.live.freeze import freeze
+
+    place = _find(workspace)
+    with place.lock("snapshot"):
+        frozen = freeze(place)
+        snapshot.track_frozen(place)
+    _show(
+        as_json,
+        frozen,
+        f"{frozen.answered} answered interactions, champion {frozen.champion}; {'changed' if frozen.changed else 'unchanged'}",
+    )
+
+
+@app.command()
+def retrain(
+    force: Annotated[
+        bool, typer.Option(help="Also when there are few new labels (or only params.yaml changed).")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Freeze, run the stages, commit the snapshot, record the challenger. Exits 3 on bad data, 4 when the gate refuses."""
+    place = _find(workspace)
+    from flows.server import prefect_for
+
+    with prefect_for(place):
+        from flows.retrain import retrain
+
+        done = retrain(place.root, force)
+    if done is None:
+        _show(as_json, None, "nothing to do: not enough new labels (retrain.min_new_labels)")
+        return
+    _show(as_json, done, f"{done.snapshot}: {done.decision}\n" + "\n".join(f"  {r}" for r in done.reasons))
+    if done.decision == "refuse":
+        raise typer.Exit(GATE_REFUSED)
+
+
+@app.command()
+def judge(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Show the newest verdict with its reasons. Exits 4 where it refuses."""
+    from tasks.live import snapshot
+
+    verdict = snapshot.report(_find(workspace), "verdict")
+    _show(as_json, verdict, f"{verdict['decision']}\n" + "\n".join(f"  {r}" for r in verdict["reasons"]))
+    if verdict["decision"] == "refuse":
+        raise typer.Exit(GATE_REFUSED)
+
+
+@app.command()
+def promote(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Make the judged challenger champion. Exits 4 unless the verdict says so and the champion is still the one judged."""
+    from tasks.live import registry
+
+    done = registry.promote(_find(workspace))
+    text = f"champion is version {done.version}" + (f", it replaced {done.replaced}" if done.changed else " already")
+    _show(as_json, done, text)
+
+
+@app.command()
+def rollback(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Bring back the champion that the present one replaced. Nothing is deleted."""
+    from tasks.live import registry
+
+    done = registry.rollback(_find(workspace))
+    _show(as_json, done, f"champion is version {done.version} again; {done.replaced} is marked as rolled back")
+
+
+@app.command()
+def turn(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """One turn of the loop: whatever is ready is done, nothing waits for people. Exits 4 when the gate refuses."""
+    place = _find(workspace)
+    from flows.server import prefect_for
+
+    with prefect_for(place):
+        from flows.turn import turn
+
+        done = turn(place.root)
+    document = asdict(done) | {"captured": done.captured.as_dict(), "received": done.received.as_dict()}
+    lines = [
+        f"captured   {_account_text(done.captured)}",
+        f"mined      {done.mined.signals or 'nothing new'}",
+        f"received   {_account_text(done.received)}",
+        f"sent       {done.sent.parts if done.sent else 'nothing'}{f' in {done.sent.folder}' if done.sent else ''}",
+        f"retrained  {f'{done.retrained.snapshot}: {done.retrained.decision}' if done.retrained else 'not due'}",
+        *(f"           {r}" for r in (done.retrained.reasons if done.retrained else [])),
+        f"promoted   {f'version {done.promoted.version}' if done.promoted else 'nothing'}",
+    ]
+    _show(as_json, document, "\n".join(lines))
+    if done.retrained and done.retrained.new and done.retrained.decision == "refuse":
+        raise typer.Exit(GATE_REFUSED)
+
+
+@app.command()
+def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """What the lake holds, the newest snapshot and verdict, the newest rejects. Reads files only; needs no server."""
+    from tasks.live.status import as_text, read
+
+    document = read(_find(workspace))
+    _show(as_json, document, as_text(document))
+
+
+@app.command()
+def demo(
+    turns: Annotated[int, typer.Option(min=1, max=50, help="How many turns (simulated weeks).")] = 5,
+    seed: Annotated[int, typer.Option(help="The same seed prints the same table.")] = 1,
+    workspace: Annotated[Path, typer.Option(help="Where to play; an earlier demo there is replaced.")] = Path(
+        "demo-workspace"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Play five turns of the whole loop in a small company's world, and print the true error rate falling.
+
+    Example: flywheel demo --seed 7 --json
+    """
+    from demo.workspace import new_workspace
+    from flows.server import prefect_for
+
+    place = new_workspace(workspace.resolve(), PROJECT, seed)
+    with prefect_for(place, heartbeats=False):
+        from demo.play import play
+        from demo.table import Table
+
+        table = Table(quiet=as_json)
+        done = play(place, seed, turns, table.add)
+        table.close(done, place.root)
+    _show(as_json, done.as_dict(), "")
+
+
+def main() -> None:
+    """Run the command; a Refused is told without a traceback and becomes the exit code."""
+    from tasks.live.workspace import quiet_environment
+
+    quiet_environment()
+    if "--json" in sys.argv:
+        _keep_stdout_for_the_document()
+    try:
+        code = app(standalone_mode=False)  # what a verb raised as typer.Exit comes back as its code
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        print("interrupted; what was done is kept, the same command goes on from there", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Refused as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(e.exit_code)
+    except Exception as e:
+        if type(e).__module__.startswith(("typer", "click")) and hasattr(e, "format_message"):
+            print(f"error: {e.format_message()}\n  fix: flywheel --help", file=sys.stderr)
+            sys.exit(USAGE)
+        import traceback
+
+        traceback.print_exc()
+        print(
+            "error: unexpected (this is a bug); nothing was promoted, the same command may be run again",
+            file=sys.stderr,
+        )
+        sys.exit(UNEXPECTED)
+    sys.exit(code or OK)
+
+
+_document_out = sys.stdout
+
+
+def _keep_stdout_for_the_document() -> None:
+    """With --json, whatever a library or a stage prints goes to stderr: stdout holds one document and nothing else."""
+    global _document_out
+    _document_out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+
+def _show(as_json: bool, value: Any, text: str) -> None:
+    if as_json:
+        plain = asdict(value) if is_dataclass(value) else value
+        print(json.dumps(plain, indent=2, sort_keys=False, default=str), file=_document_out, flush=True)
+    elif text:
+        print(text)
+
+
+def _account_text(account: Any) -> str:
+    if not account.seen and not account.unfinished:
+        return "nothing new"
+    counts = [
+        (account.stored, "stored"),
+        (account.duplicate, "duplicate"),
+        (account.rejected, "rejected"),
+        (account.attached, "attached"),
+    ]
+    text = f"{account.seen} = " + " + ".join(f"{n} {what}" for n, what in counts)
+    for reason, n in sorted(account.reasons.items()):
+        text += f"\n           rejected: {n} {reason}"
+    for waiting in account.unfinished:
+        text += f"\n           waiting: {waiting}"
+    return text
+
+
+def _find(workspace: Path | None) -> Any:
+    from tasks.live.workspace import find
+
+    return find(workspace)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""One turn: collect → annotate → (enough new labels?) retrain → (the gate says yes?) promote.
+
+A turn never waits for people: it does whatever is ready. Nothing ready, nothing done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import flow
+
+from flows.annotate import annotate
+from flows.collect import collect
+from flows.promote import promote
+from flows.retrain import Retrained, retrain
+from tasks.live.capture import Account
+from tasks.live.handoff.files import Batch
+from tasks.live.mining import Mined
+from tasks.live.registry import Promoted
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn did; None for what was not due."""
+
+    captured: Account
+    mined: Mined
+    received: Account
+    sent: Batch | None
+    retrained: Retrained | None
+    promoted: Promoted | None
+
+
+@flow(name="turn", flow_run_name="one turn of the loop")
+def turn(workspace: Path) -> Turn:
+    captured, mined = collect(workspace)
+    received, sent = annotate(workspace)
+    return Turn(captured, mined, received, sent, retrain(workspace), promote(workspace))
