@@ -1,0 +1,190 @@
+"""Selection: the audit is uniform, the recorded propensities are true, and the holdout is never hand-picked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.estimate import Precision
+from tasks.records import Candidate, Signal
+from tasks.select import (
+    AUDIT_HOLDOUT,
+    AUDIT_OPEN,
+    MINED,
+    NOT_SENT,
+    Pooled,
+    SelectParams,
+    _inclusion,
+    _systematic,
+    select,
+    suspicion,
+)
+from tasks.split import HOLDOUT, STRADDLES, TRAIN
+
+PARAMS = SelectParams(60, 15, 15, 10, 1, 6, 0.4, 10.0, 1)
+WORDS = ("refund late", "invoice missing", "battery dead", "tyre flat", "cancel now")
+
+
+def signal(interaction_id: str, detector: str = "rephrased", score: float = 0.8) -> Signal:
+    return Signal(f"sg_{interaction_id}_{detector}", interaction_id, detector, score, "asked again")
+
+
+def pool(n: int = 400, seed: int = 0) -> list[Pooled]:
+    """Traffic of all sides, a third of it suspicious; a few complaints about what an earlier window passed over."""
+    draw = np.random.default_rng(seed)
+    made = []
+    for k in range(n):
+        name = f"ix_{k:04d}"
+        signals = (signal(name, score=float(draw.uniform(0.2, 1))),) if draw.random() < 0.35 else ()
+        side = draw.choice([TRAIN, HOLDOUT, STRADDLES], p=[0.7, 0.25, 0.05])
+        made.append(Pooled(name, f"gr_{k}", str(side), f"{WORDS[k % 5]} {k}", bool(draw.random() > 0.05), signals))
+    return made
+
+
+def batch(traffic: list[Pooled], params: SelectParams = PARAMS) -> list[Candidate]:
+    return select(traffic, {}, params)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 120), st.integers(0, 60), st.integers(0, 40), st.integers(0, 40), st.integers(0, 99))
+def test_the_budget_is_kept_and_every_row_accounted_for(n: int, budget: int, holdout: int, opened: int, seed: int):
+    traffic = pool(n, seed)
+    audit = min(budget, holdout + opened)
+    params = replace(PARAMS, budget=budget, audit_holdout=min(holdout, audit), audit_open=audit - min(holdout, audit))
+    rows = batch(traffic, params)
+    assert sorted(r.interaction_id for r in rows) == sorted(p.interaction_id for p in traffic)
+    assert sum(1 for r in rows if r.part != NOT_SENT) <= budget
+    assert all(0 <= r.propensity <= 1 and (r.part == NOT_SENT or r.propensity > 0) for r in rows)
+
+
+def test_the_budget_is_used_up_where_there_is_enough_to_ask():
+    parts = Counter(r.part for r in batch(pool()))
+    assert (parts[AUDIT_HOLDOUT], parts[AUDIT_OPEN], parts[MINED]) == (15, 15, 30)
+
+
+def test_the_mined_part_is_from_the_training_side_and_suspicious_and_has_no_two_of_a_group():
+    traffic = [replace(p, group_id=f"gr_{k // 2}") for k, p in enumerate(pool())]
+    mined = [r for r in batch(traffic) if r.part == MINED]
+    groups = {p.interaction_id: p.group_id for p in traffic}
+    assert mined
+    assert {r.side for r in mined} == {TRAIN}
+    assert all(r.score > 0 for r in mined)
+    assert len({groups[r.interaction_id] for r in mined}) == len(mined)
+
+
+def test_the_audit_keeps_to_its_side_of_the_wall_and_to_the_window():
+    traffic = pool()
+    windowed = {p.interaction_id for p in traffic if p.in_window}
+    rows = batch(traffic)
+    assert {r.side for r in rows if r.part == AUDIT_HOLDOUT} == {HOLDOUT}
+    assert HOLDOUT not in {r.side for r in rows if r.part == AUDIT_OPEN}
+    assert {r.interaction_id for r in rows if r.part in (AUDIT_HOLDOUT, AUDIT_OPEN)} <= windowed
+
+
+def test_a_late_complaint_may_be_mined_but_is_never_audited():
+    traffic = [replace(p, in_window=False, side=TRAIN, signals=(signal(p.interaction_id),)) for p in pool(50)]
+    parts = Counter(r.part for r in batch(traffic))
+    assert set(parts) <= {MINED, NOT_SENT} and parts[MINED] > 0
+
+
+def test_the_same_window_gives_the_same_batch_in_whatever_order_it_is_handed_over():
+    traffic = pool()
+    assert batch(traffic) == batch(traffic[::-1])
+
+
+def test_another_window_or_another_seed_gives_another_batch():
+    traffic = pool(150)
+    batches = [batch(traffic), batch(traffic[1:]), batch(traffic, replace(PARAMS, seed=2))]
+    sent = [{r.interaction_id for r in rows if r.part} for rows in batches]
+    assert sent[0] != sent[1] and sent[0] != sent[2]
+    assert len({rows[0].batch_id for rows in batches}) == 3
+
+
+@pytest.fixture(scope="module")
+def draws() -> list[list[Candidate]]:
+    """The same traffic selected under 800 seeds."""
+    traffic = pool(120, 3)
+    params = replace(PARAMS, budget=28, audit_holdout=8, audit_open=12, per_cluster=30)
+    return [batch(traffic, replace(params, seed=s)) for s in range(800)]
+
+
+def test_the_audit_is_uniform_whatever_the_detectors_think(draws: list[list[Candidate]]):
+    for part, within in ((AUDIT_HOLDOUT, lambda r: r.side == HOLDOUT), (AUDIT_OPEN, lambda r: r.side != HOLDOUT)):
+        window = [r.interaction_id for r in draws[0] if within(r) and r.window]
+        sent = Counter(r.interaction_id for rows in draws for r in rows if r.part == part)
+        share = sum(sent.values()) / len(draws) / len(window)
+        expected, spread = share * len(draws), (share * (1 - share) * len(draws)) ** 0.5
+        assert set(sent) <= set(window)
+        assert max(abs(sent[i] - expected) for i in window) < 4.5 * spread
+        chi_squared = sum((sent[i] - expected) ** 2 / (spread**2) for i in window)
+        assert chi_squared < len(window) + 4 * (2 * len(window)) ** 0.5
+
+
+def test_the_audit_propensity_is_the_share_of_the_stratum_that_was_drawn(draws: list[list[Candidate]]):
+    for part in (AUDIT_HOLDOUT, AUDIT_OPEN):
+        sent = [r for r in draws[0] if r.part == part]
+        assert {round(r.propensity, 9) for r in sent} == {round(len(sent) / sent[0].window, 9)}
+
+
+def test_weighting_by_the_recorded_propensities_counts_the_mined_pool_without_bias(draws: list[list[Candidate]]):
+    # Horvitz and Thompson: each sent one stands for 1 / propensity like it. Per draw, the mined pool is what was left of
+    # the suspicious training side after the audit.
+    differences = []
+    for rows in draws:
+        left = sum(1 for r in rows if r.side == TRAIN and r.score > 0 and r.part not in (AUDIT_HOLDOUT, AUDIT_OPEN))
+        differences.append(sum(1 / r.propensity for r in rows if r.part == MINED) - left)
+    mean, error = np.mean(differences), np.std(differences) / len(differences) ** 0.5
+    assert abs(mean) < 4 * error + 1e-6
+
+
+def test_the_likelier_error_is_asked_about_more_often(draws: list[list[Candidate]]):
+    sent = Counter(r.interaction_id for rows in draws for r in rows if r.part == MINED)
+    eligible = [r for r in draws[0] if r.side == TRAIN and r.score > 0]
+    scores, shares = [r.score for r in eligible], [sent[r.interaction_id] for r in eligible]
+    assert np.corrcoef(scores, shares)[0, 1] > 0.5
+    assert min(shares) > 0  # every error has a chance
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=60), st.integers(1, 60))
+def test_inclusion_probabilities_sum_to_what_is_drawn(sizes: list[float], n: int):
+    n = min(n, len(sizes))
+    inclusion = _inclusion(np.array(sizes), n)
+    assert inclusion.sum() == pytest.approx(n, abs=1e-6)
+    assert ((inclusion >= 0) & (inclusion <= 1)).all()
+    order = np.argsort(sizes)
+    assert (np.diff(inclusion[order]) >= -1e-9).all()
+
+
+def test_systematic_sampling_draws_each_with_its_own_probability_and_always_as_many():
+    random = np.random.default_rng(1)
+    inclusion = _inclusion(np.array([1, 2, 3, 4, 5, 30.0]), 3)
+    drawn = [_systematic(inclusion, random) for _ in range(20_000)]
+    assert {len(d) for d in drawn} == {3}
+    shares = np.bincount(np.concatenate(drawn), minlength=6) / len(drawn)
+    assert np.abs(shares - inclusion).max() < 0.015
+
+
+def test_suspicion_grows_with_every_detector_that_fires_and_with_its_precision():
+    sure = {"rephrased": Precision("rephrased", 50, 0.9, 0.5), "low_reward": Precision("low_reward", 50, 0.1, 0.5)}
+    one, other = signal("ix_1"), signal("ix_1", "low_reward")
+    assert suspicion([], sure, PARAMS) == 0.0
+    assert suspicion([one], sure, PARAMS) == pytest.approx(0.8 * 0.9)
+    assert suspicion([other], sure, PARAMS) == pytest.approx(0.8 * 0.1)
+    assert suspicion([one, other], sure, PARAMS) > suspicion([one], sure, PARAMS)
+    assert suspicion([one], {}, PARAMS) == pytest.approx(0.8 * PARAMS.prior_precision)
+
+
+def test_two_findings_of_one_detector_are_no_more_evidence_than_the_stronger():
+    twice = Pooled("ix_1", "gr_1", TRAIN, "q", True, (signal("ix_1", score=0.5), signal("ix_1", score=0.9)))
+    once = replace(twice, signals=(signal("ix_1", score=0.9),))
+    assert batch([twice])[0].score == batch([once])[0].score
+
+
+def test_an_empty_window_gives_an_empty_batch():
+    assert batch([]) == []

@@ -1,0 +1,221 @@
+"""curate and build on a tiny frozen folder: who trains, who is held out, who is dropped and why; always the same bytes."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tasks.examples import Curated, Dropped, HoldoutRow, Preference, Supervised
+from tasks.policy import folder_digest
+from tasks.records import canonical, read_records, write_jsonl
+from tasks.stages import build, curate
+from tasks.verdict import Compared
+from tests.handmade import CATALOGUE, TEXT, annotation, candidate, interaction, member
+from tests.imports import ROOT
+
+# name -> question, side, served, what three people said (right, or the id of the answer that they want)
+ASKED = {
+    "t1": ("when do I see my money?", "train", "invoice", ["refund", "refund", "refund"]),
+    "t2": ("send me the invoice of march", "train", "invoice", ["right", "right", "right"]),
+    "t3": ("where is the paper for my taxes", "train", "refund", ["invoice", "battery", "puncture"]),
+    "t4": ("my tyre lost all its air", "train", "battery", ["puncture"]),
+    "t5": ("write me a poem about rain", "train", "refund", ["refuse", "refuse", "refuse"]),
+    "h1": ("how long until the battery is full", "holdout", "battery", ["right", "right", "right"]),
+    "h2": ("I fell and my arm is broken", "holdout", "puncture", ["escalate", "escalate", "escalate"]),
+    # Recorded on the training side, and yet the same question as h1: the firewall's last look must see it.
+    "x1": ("How long until the BATTERY is full??", "train", "refund", ["battery", "battery", "battery"]),
+    "s1": ("and after that, what about the wheel", "straddles", "battery", ["puncture", "puncture", "puncture"]),
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the shipped params.yaml and data/frozen, and the current folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
+    frozen = tmp_path / "frozen"
+    answers = [
+        annotation(name, who, "right" if said == "right" else "wrong", "" if said == "right" else said)
+        for name, (_, _, _, all_said) in ASKED.items()
+        for who, said in zip("abc", all_said, strict=False)
+    ]
+    write_jsonl(
+        frozen / "interactions.jsonl", [interaction(n, q, response=TEXT[s]) for n, (q, _, s, _) in ASKED.items()]
+    )
+    write_jsonl(frozen / "annotations.jsonl", answers)
+    write_jsonl(frozen / "members.jsonl", [member(n, side) for n, (_, side, _, _) in ASKED.items()])
+    write_jsonl(frozen / "candidates.jsonl", [candidate(n, side=side) for n, (_, side, _, _) in ASKED.items()])
+    write_jsonl(frozen / "catalogue.jsonl", CATALOGUE)
+    write_jsonl(frozen / "questions.jsonl", [{"question": q} for q, side, _, _ in ASKED.values() if side == "train"])
+    return tmp_path
+
+
+def curated(place: Path) -> int:
+    return curate.main(["--frozen", "frozen", "--out", "curated", "--report", "reports/curate.json"])
+
+
+def built(place: Path) -> int:
+    assert curated(place) == 0
+    return build.main(
+        ["--frozen", "frozen", "--curated", "curated", "--out", "dataset", "--report", "reports/build.json"]
+    )
+
+
+def test_curate_keeps_what_people_agree_on_and_says_what_it_dropped(place: Path):
+    assert curated(place) == 0
+    labels = {x.interaction_id: x for x in read_records(place / "curated/labels.jsonl", Curated)}
+    dropped = {x.interaction_id: x.reason for x in read_records(place / "curated/dropped.jsonl", Dropped)}
+    assert dropped == {"ix_t3": "no_agreement", "ix_t4": "no_agreement"}
+    assert set(labels) | set(dropped) == {f"ix_{n}" for n in ASKED}
+    assert (labels["ix_t1"].verdict, labels["ix_t1"].target, labels["ix_t1"].served) == ("wrong", "refund", "invoice")
+    assert (labels["ix_t2"].verdict, labels["ix_t2"].target) == ("right", "invoice")
+    assert (labels["ix_h2"].kind, labels["ix_h2"].side) == ("escalate", "holdout")
+    report = orjson.loads((place / "reports/curate.json").read_bytes())
+    assert report["annotations"] == 25
+    assert report["labels"] == len(labels)
+    assert report["dropped"] == {"no_agreement": 2}
+
+
+def test_an_answer_that_is_no_longer_approved_is_dropped_with_that_reason(place: Path):
+    write_jsonl(place / "frozen/catalogue.jsonl", [a for a in CATALOGUE if a.id != "refuse"])
+    assert curated(place) == 0
+    dropped = {x.interaction_id: x.reason for x in read_records(place / "curated/dropped.jsonl", Dropped)}
+    assert dropped["ix_t5"] == "answer_no_longer_approved"
+
+
+def test_build_trains_on_one_side_and_seals_the_other(place: Path):
+    assert built(place) == 0
+    sft = {x.interaction_id for x in read_records(place / "dataset/sft.jsonl", Supervised)}
+    pairs = {x.interaction_id for x in read_records(place / "dataset/preference.jsonl", Preference)}
+    sealed = {x.interaction_id for x in read_records(place / "dataset/holdout.jsonl", HoldoutRow)}
+    assert sft == {"ix_t1", "ix_t2", "ix_t5"}
+    assert pairs == {"ix_t1", "ix_t5"}
+    assert sealed == {"ix_h1", "ix_h2"}
+
+
+def test_build_drops_straddlers_and_what_is_near_to_the_holdout_with_their_reasons(place: Path):
+    assert built(place) == 0
+    dropped = {x.interaction_id: x.reason for x in read_records(place / "dataset/dropped.jsonl", Dropped)}
+    assert dropped == {"ix_s1": "straddles_the_wall", "ix_x1": "near_a_holdout_row"}
+
+
+def test_every_label_is_in_the_data_set_or_dropped_with_a_reason(place: Path):
+    assert built(place) == 0
+    labels = [x.interaction_id for x in read_records(place / "curated/labels.jsonl", Curated)]
+    rows = [x.interaction_id for x in (
+        *read_records(place / "dataset/sft.jsonl", Supervised),
+        *read_records(place / "dataset/holdout.jsonl", HoldoutRow),
+        *read_records(place / "dataset/dropped.jsonl", Dropped),
+    )]  # fmt: skip
+    assert Counter(rows) == Counter(labels)
+
+
+def test_one_group_teaches_one_answer_only_so_often(place: Path):
+    names = [f"r{k}" for k in range(9)]
+    more = [interaction(n, "when do I see my money", response=TEXT["invoice"]) for n in names]
+    frozen = place / "frozen"
+    for file, rows in (
+        ("interactions", more),
+        ("annotations", [annotation(n, who, "wrong", "refund") for n in names for who in "abc"]),
+        ("members", [member(n, "train", "gr_money") for n in names]),
+        ("candidates", [candidate(n) for n in names]),
+    ):
+        with (frozen / f"{file}.jsonl").open("ab") as f:
+            write_jsonl(place / "more.jsonl", rows)
+            f.write((place / "more.jsonl").read_bytes())
+    assert built(place) == 0
+    groups = Counter(x.group_id for x in read_records(place / "dataset/sft.jsonl", Supervised))
+    reasons = Counter(x.reason for x in read_records(place / "dataset/dropped.jsonl", Dropped))
+    assert groups["gr_money"] == 4 and reasons["group_is_full"] == 5  # build.max_rows_per_group
+
+
+def test_the_same_inputs_give_the_same_bytes(place: Path):
+    assert built(place) == 0
+    first = {folder: folder_digest(place / folder) for folder in ("curated", "dataset", "reports")}
+    for folder in first:
+        shutil.rmtree(place / folder)
+    assert built(place) == 0
+    assert {folder: folder_digest(place / folder) for folder in first} == first
+
+
+def test_the_order_of_annotations_changes_no_byte(place: Path):
+    assert built(place) == 0
+    first = {folder: folder_digest(place / folder) for folder in ("curated", "dataset", "reports")}
+    path = place / "frozen/annotations.jsonl"
+    path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
+    assert built(place) == 0
+    assert {folder: folder_digest(place / folder) for folder in first} == first
+
+
+def test_a_missing_input_is_refused_with_what_to_do(place: Path, capsys: pytest.CaptureFixture[str]):
+    (place / "frozen/members.jsonl").unlink()
+    assert curated(place) == 2
+    error = capsys.readouterr().err
+    assert "members.jsonl does not exist" in error and "fix:" in error
+
+
+# judge
+
+
+@pytest.fixture
+def evaluated(place: Path) -> Path:
+    """An evaluation in which the challenger is clearly better, on data that passed validation."""
+    from tasks.records import digest
+
+    rows = [
+        Compared(
+            f"ex_{k}", f"gr_{k}", "answer", "billing", "refund", "a", "b", k >= 40, k < 40 or k >= 45, 0.8, 0.8, [], []
+        )
+        for k in range(120)
+    ]
+    write_jsonl(place / "evaluation/rows.jsonl", rows)
+    summary = {
+        "champion_digest": "c0", "challenger_digest": "c1", "holdout_digest": "h0",
+        "champion": {"right": 0.67}, "challenger": {"right": 0.96},
+        "rows_digest": digest((place / "evaluation/rows.jsonl").read_bytes()),
+    }  # fmt: skip
+    (place / "reports").mkdir()
+    (place / "reports/evaluation.json").write_bytes(canonical(summary) + b"\n")
+    (place / "reports/validation.json").write_bytes(b'{"success":true}\n')
+    return place
+
+
+def judged(place: Path) -> dict:
+    from tasks.stages import judge
+
+    assert judge.main(["--rows", "evaluation", "--evaluation", "reports/evaluation.json",
+                       "--validation", "reports/validation.json", "--report", "reports/verdict.json"]) == 0  # fmt: skip
+    return orjson.loads((place / "reports/verdict.json").read_bytes())
+
+
+def test_judge_promotes_the_better_and_names_who_was_judged(evaluated: Path):
+    verdict = judged(evaluated)
+    assert (verdict["decision"], verdict["champion"], verdict["challenger"]) == ("promote", "c0", "c1")
+    assert (verdict["primary"]["fixed"], verdict["primary"]["broken"]) == (40, 5)
+
+
+@pytest.mark.parametrize("success", [False, None, "true", 1])
+def test_judge_refuses_where_validation_did_not_pass(evaluated: Path, success: object):
+    (evaluated / "reports/validation.json").write_bytes(canonical({"success": success}) + b"\n")
+    assert judged(evaluated)["decision"] == "refuse"
+
+
+def test_judge_refuses_rows_that_were_changed_after_the_evaluation(evaluated: Path):
+    path = evaluated / "evaluation/rows.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"challenger_right":false', b'"challenger_right":true', 1))
+    assert judged(evaluated)["decision"] == "refuse"
+
+
+@pytest.mark.parametrize("key", ["champion_digest", "challenger_digest", "holdout_digest", "rows_digest", "champion"])
+def test_a_number_that_is_missing_crashes_and_leaves_no_verdict(evaluated: Path, key: str):
+    path = evaluated / "reports/evaluation.json"
+    summary = orjson.loads(path.read_bytes())
+    del summary[key]
+    path.write_bytes(canonical(summary) + b"\n")
+    with pytest.raises(KeyError):
+        judged(evaluated)
+    assert not (evaluated / "reports/verdict.json").exists()
