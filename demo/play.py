@@ -20,7 +20,7 @@ from tasks.live.workspace import Workspace
 from tasks.policy import load
 
 SESSIONS = 1150  # a week of conversations: about 1,500 interactions
-FRESH = 1500  # unlogged conversations on which the scorer compares two models
+FRESH = 800  # unlogged conversations on which the scorer compares two models
 NO_DIFFERENCE = 0.03  # a true difference below this is one that a holdout of this size need not see
 
 

@@ -110,10 +110,12 @@ def _check(suites: list[dict[str, Any]], files: dict[str, Path], parameters: dic
                     f"""CREATE VIEW {meta["table"]} AS SELECT * FROM read_json('{path}', columns={{{columns}}},"""
                     """ format='newline_delimited', maximum_object_size=67108864)"""
                 )
-        return [f for suite in suites for f in _run_suite(suite, database, parameters)]
+        context = _context()
+        return [f for suite in suites for f in _run_suite(context, suite, database, parameters)]
 
 
-def _run_suite(suite: dict[str, Any], database: Path, parameters: dict[str, Any]) -> list[Finding]:
+def _context() -> Any:
+    """An ephemeral context that knows DuckDB and draws no progress bars."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -121,6 +123,12 @@ def _run_suite(suite: dict[str, Any], database: Path, parameters: dict[str, Any]
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    return context
+
+
+def _run_suite(context: Any, suite: dict[str, Any], database: Path, parameters: dict[str, Any]) -> list[Finding]:
+    import great_expectations as gx
+
     meta = suite["meta"]
     source = context.data_sources.add_duckdb(suite["name"], connection_string=f"duckdb:///{database}")
     asset = source.add_query_asset(meta["table"], query=f"SELECT * FROM {meta['table']}")
