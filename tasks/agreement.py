@@ -5,7 +5,7 @@
 Aggregation is Dawid and Skene's one-coin model: every annotator has one skill, learned from how often they agree with the
 others, so that a careless one weighs little. Agreement is Krippendorff's alpha for nominal data (library `krippendorff`).
 The model stands here because crowd-kit's takes ten times as long at 1,800 answers over 70 classes (benchmarks/aggregation.py),
-and its import brings transformers along; it is the test's oracle (tests/test_agreement.py). Unlike crowd-kit's, it does not
+and needs transformers and nltk installed; it is the test's oracle (tests/test_agreement.py). Unlike crowd-kit's, it does not
 learn how common each answer is, and gives skills a prior.
 """
 
