@@ -79,7 +79,9 @@ def _place(workspace: Workspace, lake: Lake) -> dict[str, int]:
     if not asked:
         return {}
     before = lake.query(
-        """SELECT question_key, min_by(question, ts) AS question, min_by(side, ts) AS side, min_by(group_id, ts) AS group_id
+        # Those who asked a question on one side share that side; one who straddled must not hide it, however late it came.
+        """SELECT question_key, min_by(question, ts) AS question, min_by(group_id, ts) AS group_id,
+                  coalesce(max(side) FILTER (side <> 'straddles'), 'straddles') AS side
            FROM members JOIN interactions USING (interaction_id) GROUP BY question_key ORDER BY question_key"""
     ).to_pylist()
     sessions = lake.query(

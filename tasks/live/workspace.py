@@ -174,10 +174,6 @@ def use_prefect_home(workspace: Workspace) -> None:
     os.environ.setdefault("PREFECT_HOME", str(workspace.state / "prefect"))
 
 
-def now_us() -> int:
-    return time.time_ns() // 1000
-
-
 def new_key(path: Path) -> None:
     """A fresh secret, readable by its owner only. An existing one is kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
