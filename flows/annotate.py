@@ -8,8 +8,8 @@ from pathlib import Path
 from prefect import flow, task
 
 from flows import artifacts
-from tasks.live.capture import Account
 from tasks.live.handoff import files
+from tasks.live.intake import Account
 from tasks.live.labels import agreement, audits
 from tasks.live.workspace import find
 

@@ -7,8 +7,8 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from tasks.live.capture import Account
 from tasks.live.handoff.files import Batch
+from tasks.live.intake import Account
 from tasks.live.labels import Audit
 from tasks.live.mining import Mined
 

@@ -62,26 +62,91 @@ def init(
 
 @app.command()
 def capture(
-    files: Annotated[list[Path] | None, typer.Argument(help="Log files; default: everything in data/inbox.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Log files and folders; default: data/inbox and what the receiver took.")
+    ] = None,
+    rebuild: Annotated[bool, typer.Option(help="Make the captured tables anew from the raw segments.")] = False,
+    mlflow: Annotated[str | None, typer.Option(help="Pull from this MLflow tracking server instead.")] = None,
+    experiment: Annotated[list[str] | None, typer.Option(help="With --mlflow: only these experiments (names).")] = None,
+    watch: Annotated[float | None, typer.Option(help="Go on, looking every so many seconds for what is new.")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read log files (OTLP/JSON GenAI spans, flywheel lines) into the lake. Exits 7 when too much was rejected.
+    """Read logs of any known dialect into the lake, redacted. Exits 7 when too much was rejected.
 
-    Example: flywheel capture data/inbox/monday.jsonl
+    Examples: flywheel capture ~/exports/langfuse --watch 60
+              flywheel capture --mlflow http://127.0.0.1:5000
     """
-    from tasks.live.capture import CaptureParams, capture
+    from tasks.live import capture as live
 
     place = _find(workspace)
-    account = capture(place, [f.resolve() for f in files or []] or None)
+    paths = [f.resolve() for f in files or []] or None
+    if watch:
+        from tasks.live.sources import watch as changes
+
+        for _ in changes(paths or [place.inbox, place.spool], watch):
+            print(_account_text(live.capture(place, paths)), flush=True)
+    if rebuild:
+        account = live.rebuild(place)
+    elif mlflow:
+        from tasks.live.mlflow_server import capture_server
+
+        account = capture_server(place, mlflow, experiment or [])
+    else:
+        account = live.capture(place, paths)
     _show(as_json, account.as_dict(), _account_text(account))
-    if account.reject_share() > place.params("capture", CaptureParams).max_reject_share:
+    if account.reject_share() > place.params("capture", live.CaptureParams).max_reject_share:
         print(
             f"error: {account.rejected} of {account.seen} records were rejected ({account.reasons})\n"
-            "  fix: flywheel status lists the newest rejects with file, line and reason; mend the log and capture it again",
+            "  fix: flywheel quarantine list shows them with file, line and reason; mend the log and capture it again",
             file=sys.stderr,
         )
         raise typer.Exit(PARTIAL)
+
+
+quarantine = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Records that could not be read, and what to do."
+)
+app.add_typer(quarantine, name="quarantine")
+CodeOption = Annotated[str, typer.Option("--code", help="Only those rejected for this reason.")]
+
+
+@quarantine.command("list")
+def quarantine_list(code: CodeOption = "", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """What was rejected and not yet released, by source and reason, and the newest of it with where its bytes are."""
+    from tasks.live.quarantine import held
+
+    found = held(_find(workspace), code)
+    lines = [f"{c['n']:>8,}  {c['code']:<16}  {c['source']}" for c in found["counts"]]
+    lines += [f"  {r['raw_segment']}:{r['raw_line']}  {r['code']}: {r['message']}" for r in found["newest"]]
+    _show(as_json, found, "\n".join(lines) or "the quarantine is empty")
+
+
+@quarantine.command("replay")
+def quarantine_replay(code: CodeOption = "", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Read rejected records again, with today's dialects and what was captured since."""
+    from tasks.live.quarantine import replay
+
+    done = replay(_find(workspace), code)
+    _show(
+        as_json,
+        done,
+        f"{done.tried} tried, {done.released} released ({done.stored} rows stored); still held: {done.still}",
+    )
+
+
+@quarantine.command("dismiss")
+def quarantine_dismiss(
+    code: Annotated[str, typer.Argument(help="The reason whose records are let go.")],
+    reason: Annotated[str, typer.Option(help="Why; it is kept.")],
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the rejected records of one reason go. Their bytes stay in the raw segments."""
+    from tasks.live.quarantine import dismiss
+
+    n = dismiss(_find(workspace), code, reason)
+    _show(as_json, {"dismissed": n}, f"{n} dismissed")
 
 
 @app.command()
@@ -299,20 +364,26 @@ def _show(as_json: bool, value: Any, text: str) -> None:
 
 
 def _account_text(account: Any) -> str:
-    if not account.seen and not account.unfinished:
+    if not account.seen and not account.unfinished and not account.resumed:
         return "nothing new"
-    counts = [
-        (account.stored, "stored"),
-        (account.duplicate, "duplicate"),
-        (account.rejected, "rejected"),
-        (account.attached, "attached"),
-    ]
-    text = f"{account.seen} = " + " + ".join(f"{n} {what}" for n, what in counts)
+    names = ("stored", "duplicate", "rejected", "attached", "waiting")
+    counts = [f"{getattr(account, name)} {name}" for name in names if name != "waiting" or account.waiting]
+    resumed = f" + {account.resumed} resumed" if account.resumed else ""
+    text = f"{account.seen}{resumed} = " + " + ".join(counts)
     for reason, n in sorted(account.reasons.items()):
-        text += f"\n           rejected: {n} {reason}"
+        text += f"\n           rejected: {n} {reason}{HINTS.get(reason, '')}"
     for waiting in account.unfinished:
         text += f"\n           waiting: {waiting}"
+    if account.redacted:
+        text += "\n           redacted: " + ", ".join(f"{n} {kind}" for kind, n in account.redacted.items())
     return text
+
+
+HINTS = {
+    "no_content": "; switch content capture on in the application (flywheel quarantine list --code no_content says how)",
+    "unknown_dialect": "; docs/dialects.md lists what is read",
+    "incomplete": "; capture the export that holds the prompts, then flywheel quarantine replay",
+}
 
 
 def _find(workspace: Path | None) -> Any:

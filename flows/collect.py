@@ -7,7 +7,8 @@ from pathlib import Path
 from prefect import flow, task
 
 from flows import artifacts
-from tasks.live.capture import Account, capture
+from tasks.live.capture import capture
+from tasks.live.intake import Account
 from tasks.live.mining import Mined, mine
 from tasks.live.workspace import find
 

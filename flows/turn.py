@@ -14,8 +14,8 @@ from flows.annotate import annotate
 from flows.collect import collect
 from flows.promote import promote
 from flows.retrain import Retrained, retrain
-from tasks.live.capture import Account
 from tasks.live.handoff.files import Batch
+from tasks.live.intake import Account
 from tasks.live.mining import Mined
 from tasks.live.registry import Promoted
 

@@ -24,7 +24,12 @@ from tasks.errors import Refused
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """One model generation. `messages` is the conversation up to and with the last user message, as JSON text."""
+    """One model generation.
+
+    `messages` is the conversation up to and with the last message before the answer, the system prompt first;
+    `response` the text that the user saw; `outputs` every candidate where there is more than that text (several
+    candidates, tool calls, reasoning), '[]' otherwise. All four nested columns hold canonical chat messages or JSON.
+    """
 
     interaction_id: str
     dialect: str
@@ -47,18 +52,73 @@ class Interaction:
     content_hash: str
     raw_segment: str
     raw_line: int
+    tenant: str = ""
+    kind: str = "chat"
+    status: str = "ok"
+    error: str = ""
+    parent_id: str = ""
+    outputs: str = "[]"
+    tools: str = "[]"
+    params: str = "{}"
+    provider: str = ""
+    model_requested: str = ""
+    model_served: str = ""
+    prompt_name: str = ""
+    prompt_version: str = ""
+    prompt_variables: str = "{}"
+    app_version: str = ""
+    environment: str = ""
+    language: str = ""
+    tags: str = "[]"
+    ttft_ms: float | None = None
+    cost_usd: float | None = None
+    cached_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    attributes: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What a user said or did after an interaction. `target` is a response id, a native id or a trace id."""
+    """One event about an interaction; events are only ever added. `received` is when its log was captured."""
 
     feedback_id: str
+    dialect: str
+    native_id: str
+    target_type: str
     target: str
     name: str
+    value_type: str
     value: str
+    comment: str
+    source_kind: str
     user: str
+    tenant: str
     ts: int
+    received: int
+    raw_segment: str
+    raw_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A record that completes an interaction logged elsewhere: a trace's session, a prompt, retrieved documents."""
+
+    part_id: str
+    kind: str
+    key: str
+    data: str
+    raw_segment: str
+    raw_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A raw line with an interaction that waits for a part. Over once the interaction is stored or rejected."""
+
+    waiting_id: str
+    interaction_id: str
+    required: bool
+    received: int
     raw_segment: str
     raw_line: int
 
@@ -73,6 +133,16 @@ class Reject:
     message: str
     raw_segment: str
     raw_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A reject that left the quarantine: read again and taken (`outcome` 'replayed'), or dismissed with a reason."""
+
+    reject_id: str
+    outcome: str
+    reason: str
+    ts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +231,20 @@ class Label:
     state: str
 
 
-Record = Interaction | Feedback | Reject | Member | Signal | Candidate | Annotation | Label | Approved
+Record = (
+    Interaction
+    | Feedback
+    | Part
+    | Waiting
+    | Reject
+    | Release
+    | Member
+    | Signal
+    | Candidate
+    | Annotation
+    | Label
+    | Approved
+)
 
 _ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 

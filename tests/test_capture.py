@@ -12,8 +12,10 @@ import orjson
 import pytest
 
 from tasks.errors import BUSY, USAGE, Refused
-from tasks.live.capture import Account, CaptureParams, capture
+from tasks.live.capture import CaptureParams, capture
+from tasks.live.intake import Account
 from tasks.live.lake import Lake
+from tasks.live.segments import Segments
 from tasks.live.workspace import Workspace
 from tasks.records import Feedback, Interaction, Reject
 from tests.handmade import asked, chat_span, line, log, said, traces, workspace
@@ -34,12 +36,21 @@ def counts(place: Workspace) -> dict[str, int]:
     return {table: lake.count(table) for table in ("interactions", "feedback", "rejects")}
 
 
+def raw_line(place: Workspace, row: Interaction | Feedback | Reject) -> bytes:
+    """The kept line that a row came from."""
+    _, lines = Segments(place.raw).read(row.raw_segment)
+    return lines[row.raw_line - 1]
+
+
 def tables(place: Workspace) -> list[list]:
     """Everything that capture stored, but for where in the raw bytes it stood."""
     lake = Lake(place.lake)
     return [
-        lake.query(f"SELECT * EXCLUDE (raw_segment, raw_line) FROM {t} ORDER BY ALL").to_pylist()
-        for t in ("interactions", "feedback")
+        lake.query(f"SELECT * EXCLUDE ({place_and_time}) FROM {t} ORDER BY ALL").to_pylist()
+        for t, place_and_time in (
+            ("interactions", "raw_segment, raw_line"),
+            ("feedback", "raw_segment, raw_line, received"),
+        )
     ]
 
 
@@ -62,7 +73,7 @@ def test_the_same_file_twice_stores_nothing_twice(place: Workspace):
     capture(place)
     before = counts(place)
     assert capture(place) == Account()  # read to its end already
-    (place.state / "offsets.json").unlink()  # and where that was forgotten, all of it is known
+    (place.state / "offsets-logs.json").unlink()  # and where that was forgotten, all of it is known
     again = capture(place, [path])
     assert (again.stored, again.duplicate, again.rejected) == (0, 2, 1)
     assert counts(place) == before
@@ -133,8 +144,7 @@ def test_a_rejected_line_keeps_its_place_and_its_raw_bytes(place: Workspace):
     capture(place)
     (reject,) = Lake(place.lake).rows(Reject, "SELECT * FROM rejects")
     assert (reject.source, reject.code, reject.raw_line) == ("a.jsonl", "bad_json", 2)
-    raw = (place.raw / f"{reject.raw_segment}.jsonl").read_bytes()
-    assert raw.split(b"\n")[reject.raw_line - 1] == junk
+    assert raw_line(place, reject) == junk
 
 
 def test_every_row_points_at_the_raw_line_that_it_came_from(place: Workspace):
@@ -143,14 +153,17 @@ def test_every_row_points_at_the_raw_line_that_it_came_from(place: Workspace):
     lake = Lake(place.lake)
     rows = [*lake.rows(Interaction, "SELECT * FROM interactions"), *lake.rows(Feedback, "SELECT * FROM feedback")]
     for row in rows:
-        raw = (place.raw / f"{row.raw_segment}.jsonl").read_bytes().split(b"\n")[row.raw_line - 1]
-        assert orjson.loads(raw)["id"] == getattr(row, "native_id", "f-1")
+        assert orjson.loads(raw_line(place, row))["id"] == row.native_id
 
 
 def test_the_raw_bytes_are_all_that_was_taken(place: Workspace):
-    path = log(place.inbox / "a.jsonl", asked("r-1"), b"junk", traces(chat_span()))
+    anonymous = {k: v for k, v in asked("r-1").items() if k != "user_id"}
+    odd = asked("r-2", mood="blue", user_id=None)  # a key that no dialect knows is kept as well
+    log(place.inbox / "a.jsonl", anonymous, b"junk", odd, traces(chat_span(attributes={"user.id": None})))
     capture(place)
-    assert b"".join(p.read_bytes() for p in place.raw.iterdir()) == path.read_bytes()
+    ((_, lines),) = Segments(place.raw).all()
+    kept = [line if line == b"junk" else orjson.loads(line) for line in lines]
+    assert kept == [anonymous, b"junk", odd, traces(chat_span(attributes={"user.id": None}))]
 
 
 @pytest.mark.parametrize("dies_at", ["interactions", "feedback", "rejects"])
@@ -159,7 +172,7 @@ def test_a_death_between_raw_and_lake_ends_in_the_same_tables(
 ):
     documents = [asked("r-1"), said("f-1", "r-1"), b"junk", asked("r-2")]
     log(place.inbox / "a.jsonl", *documents)
-    real = Lake.append
+    real = Lake.add
 
     def dying(self, table, rows):
         if table == dies_at:
@@ -167,7 +180,7 @@ def test_a_death_between_raw_and_lake_ends_in_the_same_tables(
         return real(self, table, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Lake, "append", dying)
+        patch.setattr(Lake, "add", dying)
         with pytest.raises(RuntimeError, match="killed"):
             capture(place)
     assert list(place.raw.iterdir())  # raw lands first
@@ -252,7 +265,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from tasks.live.workspace import Workspace
-with Workspace(Path(sys.argv[1])).lock("lake"):
+with Workspace(Path(sys.argv[1])).lock("capture"):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -288,7 +301,7 @@ def test_a_second_thread_is_refused_as_well(place: Workspace):
         except Refused as e:
             refused.append(e)
 
-    with place.lock("lake"):
+    with place.lock("capture"):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join()

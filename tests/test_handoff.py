@@ -183,7 +183,7 @@ def test_an_answer_that_does_not_fit_is_rejected_with_its_reason(
     assert (account.stored, account.rejected, account.reasons) == (1, 1, {code: 1})
     (reject,) = Lake(place.lake).rows(Reject, "SELECT * FROM rejects")
     assert (reject.source, reject.code, reject.raw_line) == ("monday.jsonl", code, 1)
-    assert (place.raw / f"{reject.raw_segment}.jsonl").is_file()
+    assert (place.raw / "answers" / f"{reject.raw_segment}.jsonl.zst").is_file()
 
 
 @pytest.mark.parametrize("junk", [b"not json", b"[]", b"17", b"\xff", b"[" * 5000])

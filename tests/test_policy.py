@@ -210,12 +210,16 @@ def test_calibration_brings_confidence_nearer_to_accuracy(encoder: Encoder):
     fresh = noisy_traffic(7, 500)
     policy = train(CATALOGUE, encoder, noisy, [], replace(PARAMS, pull_to_base=0.001))
 
-    def gap(p: AnswersPolicy) -> float:
-        replies = p.respond([m for m, _ in fresh], [[]] * len(fresh))
-        return abs(float(np.mean([r[0].confidence for r in replies])) - share_right(p, fresh))
+    places = {a.id: k for k, a in enumerate(policy.catalogue)}
+
+    def surprise(p: AnswersPolicy) -> float:
+        """Mean log loss: a proper score, lowest where confidence is what comes true."""
+        logits = p.logits([m for m, _ in fresh]) / p.temperature
+        log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        return -float(np.mean([row[places[said]] for row, (_, said) in zip(log_p, fresh, strict=True)]))
 
     assert policy.temperature > 1.2
-    assert gap(policy) < gap(replace(policy, temperature=1.0)) - 0.05
+    assert surprise(policy) < surprise(replace(policy, temperature=1.0)) - 0.1
     assert share_right(policy, fresh) == share_right(replace(policy, temperature=1.0), fresh)
 
 

@@ -15,19 +15,34 @@ from tasks.formats.fields import (
     Parsed,
     RawFeedback,
     RawInteraction,
-    conversation,
+    items,
     json_value,
     number,
+    obj,
     required_text,
     rfc3339_us,
     text,
     whole,
 )
+from tasks.formats.messages import answers, conversation
 
-TARGETS = ("response_id", "id", "trace_id")  # the most exact first
+# How a feedback line may name what it is about, the most exact first.
+TARGETS = {"response_id": "any", "id": "any", "trace_id": "trace", "session_id": "session"}
+ROLES = ("system", "developer", "user", "assistant", "tool")
+SOURCES = ("human_end_user", "human_annotator", "llm_judge", "code", "implicit")
+TEXTS = (
+    "response_id", "trace_id", "parent_id", "session_id", "user_id", "tenant", "finish_reason", "provider", "model_requested",
+    "model_served", "model_version", "prompt_name", "prompt_version", "app_version", "environment", "language", "error",
+)  # fmt: skip
+NUMBERS = ("confidence", "latency_ms", "ttft_ms", "cost_usd")
+COUNTS = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
 
 
-def parse(line: dict[str, Any]) -> Parsed:
+def recognises(document: dict[str, Any]) -> bool:
+    return "flywheel" in document
+
+
+def parse(line: dict[str, Any], origin: str = "") -> Parsed:
     """One line -> one interaction or one feedback event. Raises BadRecord."""
     kind = line.get("flywheel")
     if kind == "interaction/1":
@@ -42,38 +57,85 @@ def _interaction(line: dict[str, Any]) -> RawInteraction:
     contexts = line.get("contexts") or []
     if not isinstance(contexts, list) or not all(isinstance(c, dict) for c in contexts):
         raise BadRecord("bad_contexts", "'contexts' must be a list of {id, text, score}")
+    given = {key: text(line, key) for key in TEXTS} | {key: number(line, key) for key in NUMBERS}
+    given |= {key: whole(line, key) for key in COUNTS}
+    given["response_id"] = given["response_id"] or native_id
+    given["finish_reason"] = given["finish_reason"] or "stop"
+    messages = _messages(line.get("messages"))
+    if line.get("outputs"):
+        outputs = answers(line["outputs"])
+    else:
+        outputs = [{"role": "assistant", "content": required_text(line, "response", may_be_empty=True)}]
     return RawInteraction(
         dialect="flywheel",
         native_id=native_id,
-        response_id=text(line, "response_id") or native_id,
-        trace_id=text(line, "trace_id"),
-        session_id=text(line, "session_id"),
-        user_id=text(line, "user_id"),
         ts=rfc3339_us(line.get("time")),
-        messages=conversation(line.get("messages")),
-        response=required_text(line, "response", may_be_empty=True),
+        messages=messages,
+        outputs=outputs,
+        kind=text(line, "kind") or "chat",
+        status=text(line, "status") or ("error" if given["error"] else "ok"),
         contexts=[{"id": text(c, "id"), "text": text(c, "text"), "score": number(c, "score")} for c in contexts],
-        finish_reason=text(line, "finish_reason") or "stop",
-        model_version=text(line, "model_version"),
-        confidence=number(line, "confidence"),
-        latency_ms=number(line, "latency_ms"),
-        input_tokens=whole(line, "input_tokens"),
-        output_tokens=whole(line, "output_tokens"),
+        tools=items(line, "tools"),
+        params=obj(line, "params"),
+        prompt_variables=obj(line, "prompt_variables"),
+        tags=[t for t in items(line, "tags") if isinstance(t, str)],
+        attributes=obj(line, "attributes"),
+        **given,
     )
+
+
+def _messages(value: Any) -> list[dict[str, Any]]:
+    """Our own lines are read hard: a role that no chat template knows is a mistake of the writer, not a dialect."""
+    if not isinstance(value, list) or not value:
+        raise BadRecord("no_content", "no input messages; is content capture switched on in the application?")
+    for m in value:
+        spoken = isinstance(m, dict) and m.get("role") in ROLES
+        if not spoken or not (isinstance(m.get("content"), str) or (m.get("content") is None and m.get("tool_calls"))):
+            raise BadRecord("bad_message", f"a message needs a role of {', '.join(ROLES)} and a string content")
+    messages = conversation(value)
+    if messages[-1]["role"] not in ("user", "tool") or not any(m["role"] == "user" for m in messages):
+        raise BadRecord("no_question", "the input must end with what the user (or a tool) said")
+    return messages
 
 
 def _feedback(line: dict[str, Any]) -> RawFeedback:
     target = line.get("target")
-    named = [text(target, key) for key in TARGETS] if isinstance(target, dict) else []
-    if not any(named):
+    named = {key: text(target, key) for key in TARGETS} if isinstance(target, dict) else {}
+    key = next((k for k in TARGETS if named.get(k)), "")
+    if not key:
         raise BadRecord("no_target", f"'target' needs one of {', '.join(TARGETS)}")
-    if line.get("value") is None:
-        raise BadRecord("no_value", "'value' is missing")
+    if "value" not in line:
+        raise BadRecord("no_value", "'value' is missing; null takes earlier feedback back")
+    source = text(line, "source") or "human_end_user"
+    if source not in SOURCES:
+        raise BadRecord("bad_source", f"'source' is {source!r}; known: {', '.join(SOURCES)}")
+    value_type, value = _typed(text(line, "type"), required_text(line, "name"), line["value"])
     return RawFeedback(
+        dialect="flywheel",
         native_id=required_text(line, "id"),
-        target=next(filter(None, named)),
+        target_type=TARGETS[key],
+        target=named[key],
         name=required_text(line, "name"),
-        value=json_value(line["value"]),
+        value_type=value_type,
+        value=value,
+        comment=text(line, "comment"),
+        source_kind=source,
         user_id=text(line, "user_id"),
+        tenant=text(line, "tenant"),
         ts=rfc3339_us(line.get("time")),
     )
+
+
+def _typed(declared: str, name: str, value: Any) -> tuple[str, Any]:
+    """The value's type as the line declares it, or as its JSON type and the event's name tell."""
+    if declared:
+        return declared, json_value(value)
+    if isinstance(value, bool):
+        return "bool", value
+    if isinstance(value, int | float):
+        return "number", number({"value": value}, "value")
+    if isinstance(value, str):
+        return {"comment": "comment", "edit": "demonstration", "correction": "demonstration"}.get(
+            name, "category"
+        ), value
+    return "category", json_value(value)

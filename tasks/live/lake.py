@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_deltalake
 
 from tasks.records import (
     Annotation,
@@ -21,8 +21,11 @@ from tasks.records import (
     Feedback,
     Interaction,
     Member,
+    Part,
     Reject,
+    Release,
     Signal,
+    Waiting,
     arrow_schema,
     to_arrow,
 )
@@ -33,12 +36,23 @@ T = TypeVar("T")
 TABLES: dict[str, type] = {
     "interactions": Interaction,
     "feedback": Feedback,
+    "parts": Part,
+    "waiting": Waiting,
     "rejects": Reject,
+    "releases": Release,
     "members": Member,
     "signals": Signal,
     "candidates": Candidate,
     "annotations": Annotation,
 }
+# The least effort of zstd: level 3 saves another sixth of the disk for a quarter more of all of capture's time.
+# And no dictionaries, nor lowest and highest values, of columns in which no two rows are alike.
+UNLIKE = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+UNLIKE_COLUMNS = {
+    "interactions": ("interaction_id", "native_id", "response_id", "trace_id", "messages", "question", "response", "contexts",
+                     "outputs", "content_hash"),
+    "feedback": ("feedback_id", "native_id", "target", "comment"),
+}  # fmt: skip
 MEMORY_LIMIT = "1GB"  # DuckDB spills beyond it; its default of 80% of the machine would crowd the training out
 
 
@@ -47,6 +61,12 @@ class Lake:
 
     def __init__(self, root: Path):
         self.root = root
+        self._pinned: dict[str, list[str]] = {}
+
+    def pin(self, *tables: str) -> Lake:
+        """From now on this object reads these tables as they are now, whatever other processes append meanwhile."""
+        self._pinned = {table: self._files(table) for table in tables}
+        return self
 
     def append(self, table: str, rows: Iterable[Any]) -> tuple[int, int]:
         """Add the rows whose id is not yet there; returns (stored, duplicate). The first row of an id wins."""
@@ -57,13 +77,27 @@ class Lake:
         for row in rows:
             total += 1
             fresh.setdefault(getattr(row, key), row)
-        incoming = to_arrow(noun, fresh.values())
-        if incoming.num_rows and self._exists(table):
-            sql = f"SELECT * FROM incoming ANTI JOIN {table} USING ({key})"
-            incoming = self.query(sql, incoming=incoming)
-        if incoming.num_rows:
-            write_deltalake(str(self.root / table), incoming.cast(arrow_schema(noun)), mode="append")
-        return incoming.num_rows, total - incoming.num_rows
+        known = self.known(table, list(fresh))
+        new = [row for id, row in fresh.items() if id not in known]
+        self.add(table, to_arrow(noun, new))
+        return len(new), total - len(new)
+
+    def add(self, table: str, rows: pa.Table) -> None:
+        """Add rows that are known to be new (`known`), in one commit."""
+        if rows.num_rows:
+            schema = arrow_schema(TABLES[table])
+            folder = str(self.root / table)
+            write_deltalake(folder, rows.cast(schema), mode="append", writer_properties=_compressed(table))
+
+    def known(self, table: str, ids: list[str], beside: str = "") -> dict[str, Any]:
+        """Those of the ids that the table has, each with its value of the column `beside` (None without one)."""
+        key = fields(TABLES[table])[0].name
+        if not ids or not self._exists(table):
+            return {}
+        wanted = pa.table({key: pa.array(ids, pa.string())})
+        sql = f"SELECT {key} AS id, {beside or 'NULL'} AS beside FROM {table} SEMI JOIN wanted USING ({key})"
+        found = self.query(sql, wanted=wanted)
+        return dict(zip(found["id"].to_pylist(), found["beside"].to_pylist(), strict=True))
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None, **tables: pa.Table) -> pa.Table:
         """Run SQL over the tables of the lake (all exist, empty if need be) and the Arrow tables given by name."""
@@ -79,6 +113,9 @@ class Lake:
     def count(self, table: str) -> int:
         return self.query(f"SELECT count(*) AS n FROM {table}")["n"][0].as_py()
 
+    def _files(self, table: str) -> list[str]:
+        return DeltaTable(str(self.root / table)).file_uris() if self._exists(table) else []
+
     def _exists(self, table: str) -> bool:
         return DeltaTable.is_deltatable(str(self.root / table))
 
@@ -88,7 +125,7 @@ class Lake:
         for table, noun in TABLES.items():
             if table not in sql:
                 continue
-            files = DeltaTable(str(self.root / table)).file_uris() if self._exists(table) else []
+            files = self._pinned[table] if table in self._pinned else self._files(table)
             if files:
                 # Delta gives URIs, in which a space in a folder's name is %20; DuckDB wants the path.
                 listed = ", ".join("'" + unquote(f.removeprefix("file://")).replace("'", "''") + "'" for f in files)
@@ -97,3 +134,8 @@ class Lake:
                 engine.register(f"empty_{table}", arrow_schema(noun).empty_table())
                 engine.execute(f"CREATE VIEW {table} AS SELECT * FROM empty_{table}")
         return engine
+
+
+def _compressed(table: str) -> WriterProperties:
+    unlike = dict.fromkeys(UNLIKE_COLUMNS.get(table, ()), UNLIKE)
+    return WriterProperties(compression="ZSTD", compression_level=1, column_properties=unlike or None)

@@ -8,38 +8,30 @@ import orjson
 import pandas as pd
 
 from tasks.live import registry
+from tasks.live.feedback import RESOLVED, query
 from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace
+from tasks.metrics import FeedbackParams, metrics
 from tasks.split import Asked, Known, SplitParams, members
 
-# What users did after each interaction. Feedback may name a response, a log's own id, or a trace; of a trace it means
-# the last generation. The last event of one person about one thing counts.
-EXCHANGES = """
-    WITH targets AS (
-        SELECT response_id AS target, min(interaction_id) AS interaction_id, 1 AS rung FROM interactions GROUP BY response_id
-        UNION ALL SELECT native_id, min(interaction_id), 2 FROM interactions GROUP BY native_id
-        UNION ALL SELECT trace_id, max_by(interaction_id, ts), 3 FROM interactions WHERE trace_id <> '' GROUP BY trace_id
-    ),
-    resolved AS (
-        SELECT f.*, t.interaction_id FROM feedback f JOIN targets t USING (target)
-        QUALIFY row_number() OVER (PARTITION BY f.feedback_id ORDER BY t.rung) = 1
-    ),
-    latest AS (
-        SELECT * FROM resolved
-        QUALIFY row_number() OVER (PARTITION BY interaction_id, name, "user" ORDER BY ts DESC, feedback_id DESC) = 1
-    ),
+# What users said and did after each interaction. A score of a whole session says little about its last answer; that a
+# person had to take over does.
+EXCHANGES = f"""
+    WITH {RESOLVED},
     said AS (
         SELECT interaction_id,
-               bool_and(CASE WHEN name = 'thumb' THEN value = 'true' END) AS thumb,
-               max(CASE WHEN name = 'comment' THEN json_extract_string(value, '$') END) AS comment,
-               max(CASE WHEN name = 'edit' THEN json_extract_string(value, '$') END) AS edit,
+               bool_and(polarity > 0) FILTER (name <> 'escalation' AND source_kind NOT IN ('llm_judge', 'code')) AS thumb,
+               max(CASE WHEN comment <> '' THEN comment
+                        WHEN value_type = 'comment' THEN json_extract_string(value, '$') END) AS comment,
+               max(CASE WHEN value_type = 'demonstration' THEN json_extract_string(value, '$') END) AS edit,
                bool_or(CASE WHEN name = 'escalation' THEN value = 'true' END) AS escalation
-        FROM latest GROUP BY interaction_id
+        FROM resolved WHERE interaction_id IS NOT NULL AND (resolution <> 'session' OR name = 'escalation')
+        GROUP BY interaction_id
     ),
     sequenced AS (
         SELECT *, lead(question) OVER session AS next_question, lead(contexts) OVER session AS next_contexts,
                (lead(ts) OVER session - ts) / 1e6 AS next_after_s
-        FROM interactions WINDOW session AS (PARTITION BY session_id ORDER BY ts, interaction_id)
+        FROM interactions WHERE question <> '' WINDOW session AS (PARTITION BY tenant, session_id ORDER BY ts, interaction_id)
     )
     SELECT s.interaction_id, s.messages, s.question, s.response, s.contexts, s.finish_reason, s.confidence,
            thumb, comment, edit, escalation, s.next_question, s.next_contexts, s.next_after_s,
@@ -50,6 +42,10 @@ EXCHANGES = """
        OR (said.interaction_id IS NOT NULL AND s.interaction_id NOT IN (SELECT interaction_id FROM candidates WHERE part <> ''))
     ORDER BY s.interaction_id
 """
+
+
+# The same session id in two tenants is two sessions.
+SESSION = "CASE WHEN tenant = '' THEN session_id ELSE tenant || chr(31) || session_id END"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,8 @@ class Mined:
 def mine(workspace: Workspace) -> Mined:
     """Place what is new, then run every detector over what may still be sent. Nothing new: nothing is written."""
     with workspace.lock("lake"):
-        lake = Lake(workspace.lake)
+        # Capture may be storing more at this moment: one look at what there is, for all that follows.
+        lake = Lake(workspace.lake).pin("interactions", "feedback")
         # Signals first: being placed is the mark of having been looked at, and a process may die in between.
         signals = _detect(workspace, lake)
         return Mined(_place(workspace, lake), signals)
@@ -71,9 +68,9 @@ def mine(workspace: Workspace) -> Mined:
 
 def _place(workspace: Workspace, lake: Lake) -> dict[str, int]:
     asked = lake.query(
-        """SELECT interaction_id, session_id, question,
-                  row_number() OVER (PARTITION BY session_id ORDER BY ts, interaction_id) = 1 AS opens
-           FROM interactions QUALIFY interaction_id NOT IN (SELECT interaction_id FROM members)
+        f"""SELECT interaction_id, {SESSION} AS session_id, question,
+                  row_number() OVER (PARTITION BY tenant, session_id ORDER BY ts, interaction_id) = 1 AS opens
+           FROM interactions WHERE question <> '' QUALIFY interaction_id NOT IN (SELECT interaction_id FROM members)
            ORDER BY ts, interaction_id"""
     ).to_pylist()
     if not asked:
@@ -85,8 +82,8 @@ def _place(workspace: Workspace, lake: Lake) -> dict[str, int]:
            FROM members JOIN interactions USING (interaction_id) GROUP BY question_key ORDER BY question_key"""
     ).to_pylist()
     sessions = lake.query(
-        """SELECT session_id, min_by(group_id, ts) AS group_id, bool_or(side = 'straddles') AS straddled
-           FROM members JOIN interactions USING (interaction_id) GROUP BY session_id"""
+        f"""SELECT {SESSION} AS session_id, min_by(group_id, ts) AS group_id, bool_or(side = 'straddles') AS straddled
+           FROM members JOIN interactions USING (interaction_id) GROUP BY ALL"""
     ).to_pylist()
     known = Known(
         questions={r["question_key"]: (r["question"], r["side"]) for r in before},
@@ -99,7 +96,7 @@ def _place(workspace: Workspace, lake: Lake) -> dict[str, int]:
 
 
 def _detect(workspace: Workspace, lake: Lake) -> dict[str, int]:
-    exchanges = lake.query(EXCHANGES)
+    exchanges = query(lake, EXCHANGES, metrics(workspace.params("feedback", FeedbackParams)))
     if not exchanges.num_rows:
         return {}
     from tasks.signals import ANSWER_SIDE, USER_SIDE, detect

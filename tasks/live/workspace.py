@@ -62,6 +62,11 @@ class Workspace:
         return self.data / "inbox"
 
     @property
+    def spool(self) -> Path:
+        """What the receiver took and capture has not yet read."""
+        return self.data / "spool"
+
+    @property
     def raw(self) -> Path:
         return self.data / "raw"
 
@@ -112,7 +117,7 @@ class Workspace:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold one of the workspace's locks ('lake' or 'snapshot'), or refuse at once and name who holds it.
+        """Hold one of the workspace's locks ('capture', 'lake' or 'snapshot'), or refuse at once and name who holds it.
 
         The lock is the kernel's, so that a killed process frees it; the note beside it is only for people.
         """

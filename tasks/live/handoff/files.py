@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ import orjson
 
 from tasks.errors import BadRecord
 from tasks.formats.fields import required_text, rfc3339_us, text
-from tasks.live.capture import Account, Offsets, new_segments
+from tasks.live.intake import Account
 from tasks.live.labels import agreement, catalogue, precisions
 from tasks.live.lake import Lake
+from tasks.live.segments import Segments
+from tasks.live.sources import Offsets, chunks, unfinished
 from tasks.live.workspace import Workspace
 from tasks.records import Annotation, Reject, Signal, content_id, write_jsonl
 from tasks.select import NOT_SENT, Pooled, SelectParams, select
@@ -75,17 +78,24 @@ def receive(workspace: Workspace) -> Account:
     with workspace.lock("lake"):
         lake = Lake(workspace.lake)
         account = Account()
-        offsets = Offsets(workspace)
-        new = [p for p in sorted(workspace.answers.glob("*.jsonl")) if offsets.of(p) < p.stat().st_size]
+        offsets = Offsets(workspace, "answers")
+        new = [p for p in sorted(workspace.answers.glob("*.jsonl")) if offsets.start(p) is not None]
         if not new:
             return account
         expected = _expected(lake)
         approved = {a.id for a in catalogue(workspace)}
         guideline = workspace.params("annotate", AnnotateParams).guideline
+        segments = Segments(workspace.raw / "answers")
         for path in new:
-            for segment, data in new_segments(workspace, path, offsets, account):
-                annotations, rejects = [], []
-                for number, line in enumerate(data.split(b"\n"), 1):
+            account.files += 1
+            for chunk in chunks(path, offsets.start(path) or 0):
+                segment = segments.write(chunk.data, path.name, "answers", time.time_ns() // 1000).name
+                annotations = []
+                rejects = [
+                    Reject(content_id("rj", path.name, e.code, e.message), path.name, e.code, e.message, segment, 0)
+                    for e in chunk.flaws
+                ]
+                for number, line in enumerate(chunk.data.split(b"\n"), 1):
                     if not line.strip():
                         continue
                     try:
@@ -96,6 +106,9 @@ def receive(workspace: Workspace) -> Account:
                 stored, duplicate = lake.append("annotations", annotations)
                 lake.append("rejects", rejects)
                 account.add(stored, duplicate, rejects)
+                offsets.done(path, chunk.position)
+            waits = unfinished(path, offsets.position(path))
+            account.unfinished += [waits] if waits else []
         return account
 
 

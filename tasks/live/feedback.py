@@ -1,0 +1,112 @@
+"""Feedback, resolved: each event -> the one interaction that it is about, and which way it points.
+
+Events are only ever added; what they mean is derived anew whenever it is asked for, so an event that came before its
+interaction, or names one that is still to come, resolves by itself once both are there.
+
+The ladder, the most exact rung first: the interaction's own id -> the provider's response id -> the last generation of the
+trace -> the last generation of the session before the event. Never fanned out: one event, at most one interaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.live.lake import Lake
+from tasks.metrics import Metric
+
+ALWAYS = 2**62  # as of the end of time
+
+# $as_of (µs) is by when an event must have been captured: a late event changes no earlier snapshot. `metrics` is a table.
+RESOLVED = """
+    events AS (
+        SELECT *, CASE target_type WHEN 'pair' THEN split_part(target, '|', 1) ELSE target END AS about
+        FROM feedback WHERE received <= $as_of
+    ),
+    named AS (SELECT DISTINCT about FROM events),
+    -- Only what is named at all is grouped: most interactions get no feedback.
+    places AS (
+        SELECT native_id AS about, 1 AS rung, dialect, tenant, interaction_id, ts
+        FROM interactions SEMI JOIN named ON native_id = about
+        UNION ALL
+        SELECT response_id, 2, dialect, tenant, interaction_id, ts
+        FROM interactions SEMI JOIN named ON response_id = about
+        UNION ALL
+        SELECT trace_id, 3, dialect, tenant, interaction_id, ts
+        FROM interactions SEMI JOIN named ON trace_id = about
+        UNION ALL
+        SELECT session_id, 4, dialect, tenant, interaction_id, ts
+        FROM interactions SEMI JOIN named ON session_id = about
+    ),
+    possible AS (
+        SELECT e.feedback_id, p.*, e.dialect = p.dialect AS own,
+               CASE WHEN p.rung >= 3 AND p.ts <= e.ts THEN 1 ELSE 0 END AS before
+        FROM events e JOIN places p USING (about)
+        WHERE CASE e.target_type
+                  WHEN 'interaction' THEN p.rung = 1 WHEN 'pair' THEN p.rung = 1 WHEN 'response' THEN p.rung = 2
+                  WHEN 'trace' THEN p.rung = 3 WHEN 'session' THEN p.rung = 4 ELSE p.rung <= 3 END
+          -- A provider's response id is the same in every log; other ids mean something in their own log only.
+          AND (e.dialect = p.dialect OR e.dialect = 'flywheel' OR e.target_type = 'response')
+          AND (e.tenant = p.tenant OR e.tenant = '')
+    ),
+    best AS (
+        SELECT feedback_id, interaction_id, rung FROM (
+            SELECT *, count(DISTINCT tenant) OVER (PARTITION BY feedback_id, rung) AS tenants FROM (
+                SELECT *, min(rung) OVER (PARTITION BY feedback_id) AS lowest,
+                       bool_or(own) OVER (PARTITION BY feedback_id, rung) AS owned FROM possible
+            ) WHERE rung = lowest AND own >= owned
+        -- The same session id in two tenants is two sessions, and the event does not say which: it stays unresolved.
+        ) WHERE tenants = 1 OR rung < 4
+        QUALIFY row_number() OVER (PARTITION BY feedback_id ORDER BY before DESC,
+            CASE WHEN rung >= 3 AND before = 1 THEN ts END DESC, CASE WHEN rung >= 3 AND before = 0 THEN ts END, interaction_id) = 1
+    ),
+    judged AS (
+        SELECT e.* EXCLUDE (about), b.interaction_id,
+               CASE b.rung WHEN 1 THEN 'exact' WHEN 2 THEN 'response_id' WHEN 3 THEN 'trace_last_generation'
+                           WHEN 4 THEN 'session' ELSE 'unresolved' END AS resolution,
+               m.direction * CASE
+                   WHEN e.value = 'true' THEN 1 WHEN e.value = 'false' THEN -1
+                   WHEN e.value_type = 'number' AND e.value <> 'null'
+                       THEN CASE WHEN CAST(e.value AS DOUBLE) >= m.threshold THEN 1 ELSE -1 END
+               END AS polarity
+        FROM events e LEFT JOIN best b USING (feedback_id) LEFT JOIN metrics m ON m.name = replace(lower(e.name), '-', '_')
+    ),
+    -- The last event of one person about one thing counts; null takes back what was said before.
+    resolved AS (
+        SELECT * FROM (
+            SELECT * FROM judged
+            QUALIFY row_number() OVER (PARTITION BY coalesce(interaction_id, dialect || ':' || target), target_type = 'session',
+                                       name, "user", source_kind ORDER BY ts DESC, feedback_id DESC) = 1
+        ) WHERE value <> 'null'
+    )"""
+
+
+def resolved(lake: Lake, metrics: Iterable[Metric], as_of: int = ALWAYS) -> pa.Table:
+    """The feedback that counts, as of a time of capture: one row an event, with interaction_id, resolution and polarity."""
+    return query(lake, f"WITH {RESOLVED} SELECT * FROM resolved ORDER BY feedback_id", metrics, as_of)
+
+
+def query(lake: Lake, sql: str, metrics: Iterable[Metric], as_of: int = ALWAYS) -> pa.Table:
+    """Run SQL that builds on RESOLVED."""
+    table = pa.Table.from_pylist(
+        [{"name": m.name, "direction": m.direction, "threshold": m.threshold} for m in metrics],
+        schema=pa.schema([("name", pa.string()), ("direction", pa.int64()), ("threshold", pa.float64())]),
+    )
+    return lake.query(sql, {"as_of": as_of}, metrics=table)
+
+
+def unresolved(lake: Lake, now: int, patience_us: int) -> dict[str, Any]:
+    """Events that point at nothing captured: how many still wait, and how many have waited longer than `patience_us`."""
+    if not lake.count("feedback"):
+        return {"waiting": 0, "expired": 0, "newest": []}
+    table = query(
+        lake,
+        f"""WITH {RESOLVED} SELECT feedback_id, dialect, target_type, target, name, ts FROM judged
+            WHERE resolution = 'unresolved' ORDER BY ts DESC""",
+        [],
+    )
+    rows = table.to_pylist()
+    expired = sum(1 for r in rows if now - r["ts"] > patience_us)
+    return {"waiting": len(rows) - expired, "expired": expired, "newest": rows[:5]}

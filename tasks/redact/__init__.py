@@ -1,0 +1,15 @@
+"""Privacy at the edge: identities become pseudonyms, credentials go, personal data in texts becomes typed surrogates.
+
+    {"user_id": "kim", "response": "I wrote to kim@example.org"}
+ -> {"user_id": "u_5c0e…", "response": "I wrote to [EMAIL_3fa91c]"}
+
+The same value becomes the same surrogate everywhere in one conversation, and another one in the next. docs/privacy.md has what
+is found, how well, and what is missed.
+"""
+
+from __future__ import annotations
+
+from tasks.redact.document import CREDENTIAL_KEYS, IDENTITY_KEYS, Edge, conversation, targets
+from tasks.redact.text import SCREEN
+
+__all__ = ["CREDENTIAL_KEYS", "IDENTITY_KEYS", "SCREEN", "Edge", "conversation", "targets"]

@@ -1,0 +1,380 @@
+"""A record of any log dialect -> the record that may be kept. Keys tell identities and credentials, patterns the rest.
+
+    {"user": "kim", "authorization": "Bearer …", "req_body": "{\"messages\": …kim@example.org…}"}
+ -> {"user": "u_5c0e…", "req_body": "{\"messages\": …[EMAIL_3fa91c]…}"}
+
+Ids by which records are joined stay as they are; one that is personal itself (an e-mail as session id) becomes the same
+surrogate wherever it stands, so that the join still holds.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import orjson
+
+from tasks.redact import text as texts
+
+IDENTITY_KEYS = frozenset(
+    [
+        "user_id",
+        "userid",
+        "user.id",
+        "enduser.id",
+        "enduser.pseudo.id",
+        "end_user",
+        "enduser",
+        "end_user_id",
+        "user",
+        "safety_identifier",
+        "request_user_id",
+        "helicone_user",
+        "mlflow.trace.user",
+        "mlflow.user",
+        "hashed_ip",
+        "judge",
+        "author",
+        "authoruserid",
+        "author_user_id",
+        "actor",
+        "customer_id",
+        "customerid",
+        "account_id",
+        "accountid",
+        "username",
+        "user_name",
+        "user.name",
+        "user.email",
+        "email",
+        "ls_user_id",
+        "langfuse.user.id",
+        "traceloop.association.properties.user_id",
+        "created_by",
+        "createdby",
+        "updated_by",
+        "judge_hash",
+        "user_hash",
+        "prompt_cache_key",
+    ]
+)
+CREDENTIAL_KEYS = frozenset(
+    [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "x-api-key",
+        "api_key",
+        "apikey",
+        "api-key",
+        "x-forwarded-for",
+        "x-real-ip",
+        "client_ip",
+        "clientip",
+        "client.address",
+        "requester_ip_address",
+        "remote_addr",
+        "remote_ip",
+        "ip",
+        "ip_address",
+        "source_ip",
+        "user_agent",
+        "user-agent",
+        "header",
+        "headers",
+        "proxy_server_request",
+        "user_api_key",
+        "user_api_key_hash",
+        "user_api_key_alias",
+        "user_api_key_user_email",
+        "user_api_key_user_id",
+        "user_api_key_end_user_id",
+        "user_api_key_team_alias",
+        "password",
+        "passwd",
+        "secret",
+        "secret_key",
+        "access_key",
+        "session_token",
+        "public_key",
+        "http.request.header.authorization",
+        "net.sock.peer.addr",
+        "client.socket.address",
+        "api_base",
+    ]
+)
+TRACEBACK_KEYS = frozenset(("traceback", "exception.stacktrace", "stacktrace", "traceback_str", "stack_trace"))
+# Values under these are ids, times and measures by which records are joined: a pattern for numbers must not fire in them.
+_STRUCTURAL = re.compile(
+    r"(?i)(?:^|[._])(?:\w*(?:id|ids|hash|digest|nano|timestamp|created|updated|fingerprint|seed|intvalue|doublevalue|dotted_order|order|model|sha256|md5)"
+    r"|type|role|time|start_time|end_time|ts|date|version|flywheel)$|(?:Id|At|Time|Date|Hash)$|_at$|_time$"
+)
+_SESSION_KEYS = (
+    "session_id", "sessionId", "session.id", "gen_ai.conversation.id", "conversation_id", "conversation_hash", "thread_id",
+    "Helicone-Session-Id", "mlflow.trace.session", "langfuse.session.id", "traceloop.association.properties.session_id",
+    "episode_id", "question_id",
+)  # fmt: skip
+_TENANT_KEYS = ("tenant", "tenant_id", "tenant.id", "tenantId")
+MAX_DEPTH = 200  # deeper than any log; beyond it a record is refused before the interpreter's own limit
+
+
+class NameFinder(Protocol):
+    """The optional deeper tier: where persons' names stand in a text."""
+
+    def persons(self, text: str) -> list[tuple[int, int]]:
+        """Start and end of each name, in order, not overlapping."""
+
+
+class Edge:
+    """Redacts records under one key. `texts` False leaves texts alone, never identities and credentials.
+
+    `counts` says how many of each type were replaced.
+    """
+
+    def __init__(self, key: bytes, texts: bool = True, names: NameFinder | None = None):
+        self.key = key
+        self.texts = texts
+        self.names = names
+        self.counts: dict[str, int] = {}
+        self._pseudonyms: dict[tuple[str, str], str] = {}
+
+    def pseudonym(self, tenant: str, user_id: str) -> str:
+        """The same user of a tenant is the same pseudonym; without the key it leads nowhere."""
+        known = self._pseudonyms.get((tenant, user_id))
+        if known is None:
+            if len(self._pseudonyms) > 100_000:
+                self._pseudonyms.clear()
+            known = "u_" + self._mac(tenant, user_id)[:16] if user_id else ""
+            self._pseudonyms[tenant, user_id] = known
+        return known
+
+    def document(self, document: dict[str, Any], scope: str | None = None) -> dict[str, Any]:
+        """The record as it may be kept; the same object where nothing had to change.
+
+        `scope` is the conversation it belongs to, where the record does not say it itself. Raises RecursionError for a
+        record that is nested more than MAX_DEPTH deep.
+        """
+        tenant = str(next(_values(document, _TENANT_KEYS), ""))
+        if scope is None and ("resourceSpans" in document or "resourceLogs" in document):
+            return _Walk(self, tenant, "", _conversations_of_traces(document)).clean(document)
+        own = scope if scope is not None else conversation(document)
+        return _Walk(self, tenant, own or _own_id(document)).clean(document)
+
+    def text(self, text: str, scope: str, tenant: str = "") -> str:
+        """A text with its personal data replaced; the same object where there is none."""
+        found = texts.redacted(text, lambda kind, value: self._surrogate(kind, value, tenant, scope))
+        if self.names is not None:
+            for start, end in reversed(self.names.persons(found)):
+                found = found[:start] + self._surrogate("PERSON", found[start:end], tenant, scope) + found[end:]
+        return found
+
+    def line(self, line: bytes, scope: str = "") -> bytes:
+        """Bytes that are no JSON: the same patterns, and identities and credentials where a key stands before them."""
+        text = line.decode("utf-8", "surrogateescape")
+        text = _KEYED.sub(lambda m: self._keyed(m), text)
+        if self.texts:
+            text = self.text(text, scope)
+        return text.encode("utf-8", "surrogateescape")
+
+    def _keyed(self, m: re.Match[str]) -> str:
+        key = m["key"].lower()
+        if key in CREDENTIAL_KEYS:
+            return f"{m['before']}[SECRET]{m['after']}"
+        return f"{m['before']}{self.pseudonym('', m['value'])}{m['after']}" if key in IDENTITY_KEYS else m[0]
+
+    def _surrogate(self, kind: str, value: str, tenant: str, scope: str) -> str:
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        return f"[{kind}_{self._mac(tenant, scope, kind, value)[:6]}]"
+
+    def _mac(self, *words: str) -> str:
+        return hmac.digest(self.key, "\0".join(words).encode("utf-8", "surrogatepass"), "sha256").hex()
+
+
+_KEYED = re.compile(r"(?P<before>\"(?P<key>[\w.-]{2,60})\\?\"\s*:\s*\\?\")(?P<value>[^\"\\]{1,300})(?P<after>\\?\"?)")
+
+
+def conversation(document: dict[str, Any]) -> str | None:
+    """The conversation that a record itself names, else its trace; None for one that only points at others (feedback)."""
+    if "resourceSpans" in document or "resourceLogs" in document:
+        return ""  # each span has its own
+    if targets(document):
+        return None
+    trace = document.get("trace")
+    if isinstance(trace, dict) and isinstance(trace.get("id"), str):
+        return trace["id"]  # a Langfuse export: its observations and scores know the trace only
+    if "parent_observation_id" in document or "bookmarked" in document or "parentObservationId" in document:
+        return _string(document, "trace_id", "traceId", "id")
+    extra = document.get("extra")
+    if isinstance(extra, dict) and isinstance(extra.get("metadata"), dict):  # LangSmith: its session_id is the project
+        found = next(_values(extra["metadata"], _SESSION_KEYS), None)
+        return str(found) if found else _string(document, "trace_id", "id")
+    found = next(_values(document, _SESSION_KEYS), None)
+    return str(found) if found else _string(document, "trace_id", "traceId", "completion_id", "response_id")
+
+
+def targets(document: dict[str, Any]) -> list[str]:
+    """The ids that a record which is only about others points at, the most exact first; [] for a record of its own."""
+    target = document.get("target")
+    if isinstance(target, dict) and "name" in document:
+        if isinstance(target.get("session_id"), str):
+            return [target["session_id"]]
+        return [target[k] for k in ("response_id", "id", "trace_id") if isinstance(target.get(k), str)]
+    feedback = (
+        {"key", "run_id"} <= document.keys() or {"name", "value", "source"} <= document.keys()
+        or "metric_name" in document or "target_id" in document or {"inference_id", "value"} <= document.keys()
+    )  # fmt: skip
+    if not feedback:
+        return []
+    names = ("observation_id", "observationId", "run_id", "inference_id", "target_id", "trace_id", "traceId")
+    return [document[k] for k in names if isinstance(document.get(k), str)]
+
+
+class _Walk:
+    """One record on its way through the edge."""
+
+    def __init__(self, edge: Edge, tenant: str, scope: str, of_traces: dict[str, str] | None = None):
+        self.edge, self.tenant, self.scope, self.of_traces = edge, tenant, scope, of_traces
+
+    def clean(self, value: Any, key: str = "", depth: int = 0) -> Any:
+        if depth > MAX_DEPTH:
+            raise RecursionError(f"nested more than {MAX_DEPTH} deep")
+        if isinstance(value, str):
+            return self._string(value, key, depth)
+        if isinstance(value, dict):
+            return self._object(value, depth)
+        if isinstance(value, list):
+            found = [self.clean(v, key, depth + 1) for v in value if not _is_credential(v)]
+            return (
+                value if len(found) == len(value) and all(a is b for a, b in zip(found, value, strict=True)) else found
+            )
+        return value
+
+    def _object(self, row: dict[str, Any], depth: int) -> dict[str, Any]:
+        outer = self.scope
+        if self.of_traces is not None and isinstance(row.get("traceId"), str):
+            self.scope = self.of_traces.get(row["traceId"], row["traceId"])
+        named = row.get("key") if isinstance(row.get("value"), dict) else None  # an OTLP attribute
+        found: dict[str, Any] = {}
+        changed = False
+        for key, value in row.items():
+            low = key.lower()
+            if low in CREDENTIAL_KEYS and value is not None:
+                changed = True
+                continue
+            if low in IDENTITY_KEYS and isinstance(value, str | int) and not isinstance(value, bool):
+                new: Any = self.edge.pseudonym(self.tenant, str(value))
+            elif isinstance(named, str) and key == "value":
+                new = self._attribute(named, value, depth)
+            elif low in ("source_id", "user_id") and isinstance(row.get("source_type"), str) and isinstance(value, str):
+                new = self.edge.pseudonym(self.tenant, value)  # an MLflow assessment's source
+            elif low in TRACEBACK_KEYS and isinstance(value, str):
+                new = self._string(value.strip().rpartition("\n")[2], key, depth)
+            else:
+                new = self.clean(value, key, depth + 1)
+            shown = self._text(key) if self.edge.texts and len(key) > 5 else key
+            changed = changed or new is not value or shown is not key
+            found[shown] = new
+        self.scope = outer
+        return found if changed else row
+
+    def _attribute(self, name: str, value: dict[str, Any], depth: int) -> Any:
+        low = name.lower()
+        if low in IDENTITY_KEYS and len(value) == 1 and isinstance(given := next(iter(value.values())), str | int):
+            return {"stringValue": self.edge.pseudonym(self.tenant, str(given))}
+        if isinstance(value.get("stringValue"), str):
+            given = value["stringValue"].strip().rpartition("\n")[2] if low in TRACEBACK_KEYS else value["stringValue"]
+            new = self._string(given, name, depth)
+            return value if new is value["stringValue"] else {"stringValue": new}
+        return self.clean(value, name, depth + 1)
+
+    def _string(self, value: str, key: str, depth: int) -> str:
+        start = value[:1]
+        if start in ("{", "[", '"') or (start.isspace() and value.lstrip()[:1] in ("{", "[")):
+            opened = _opened(value)
+            if opened is not None:
+                new = self.clean(opened, key, depth + 1)
+                return value if new is opened else orjson.dumps(new).decode()
+        if not self.edge.texts:
+            return value
+        if key and _STRUCTURAL.search(key):
+            # Only an e-mail makes an id personal beyond doubt; the same surrogate everywhere keeps the joins.
+            return self.edge.text(value, "", self.tenant) if "@" in value else value
+        return self._text(value)
+
+    def _text(self, value: str) -> str:
+        return self.edge.text(value, self.scope, self.tenant)
+
+
+def _opened(text: str) -> Any:
+    """JSON inside a string; None where it is a plain text after all."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict | list | str) else None
+
+
+def _is_credential(value: Any) -> bool:
+    """An OTLP attribute that holds a credential or an address of a person's machine."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("key"), str)
+        and value["key"].lower() in CREDENTIAL_KEYS
+        and "value" in value
+    )
+
+
+def _conversations_of_traces(document: dict[str, Any]) -> dict[str, str]:
+    """The session of each trace in an OTLP request: a retrieval span does not say it, the chat span beside it does."""
+    sessions: dict[str, str] = {}
+    for row in _objects(document):
+        trace = row.get("traceId")
+        if isinstance(trace, str) and trace not in sessions:
+            session = next(_values(row, _SESSION_KEYS), None)
+            if session:
+                sessions[trace] = str(session)
+    return sessions
+
+
+def _objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    if depth > MAX_DEPTH:
+        return
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            if isinstance(inner, dict | list):
+                yield from _objects(inner, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            if isinstance(inner, dict | list):
+                yield from _objects(inner, depth + 1)
+
+
+def _values(document: Any, keys: tuple[str, ...]) -> Iterator[Any]:
+    """The values of the first of the keys that a record has anywhere, as plain fields or OTLP attributes."""
+    found: dict[str, Any] = {}
+    for row in _objects(document):
+        for key in keys:
+            value = row.get(key)
+            if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+                found.setdefault(key, value)
+        named, value = row.get("key"), row.get("value")
+        if (
+            named in keys
+            and isinstance(value, dict)
+            and isinstance(value.get("stringValue"), str)
+            and value["stringValue"]
+        ):
+            found.setdefault(named, value["stringValue"])
+    return iter([found[k] for k in keys if k in found])
+
+
+def _string(document: dict[str, Any], *keys: str) -> str | None:
+    return next((document[k] for k in keys if isinstance(document.get(k), str) and document[k]), None)
+
+
+def _own_id(document: dict[str, Any]) -> str:
+    return _string(document, "id", "span_id", "request_id", "x-request-id", "custom_id", "uuid") or ""
