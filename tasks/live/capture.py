@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import Refused
 from tasks.live.intake import Account, Intake
-from tasks.live.lake import Lake
+from tasks.live.lake import Lake, sweep
 from tasks.live.segments import Segments
 from tasks.live.sources import Chunk, Offsets, chunks, files, unfinished
 from tasks.live.workspace import Workspace
 from tasks.records import Reject
 from tasks.redact import Edge
 
-CHUNK_BYTES = 16 * 1024 * 1024
+CHUNK_BYTES = 8 * 1024 * 1024  # one raw segment, one fsync
+COMMIT_BYTES = 256 * 1024 * 1024  # a commit takes about as long as a megabyte of records
 DAY_US = 86_400_000_000
 # The tables that derive from the raw segments alone.
 CAPTURED = ("interactions", "feedback", "parts", "waiting", "rejects")
@@ -44,31 +46,34 @@ def capture(workspace: Workspace, paths: list[Path] | None = None) -> Account:
     """
     given = files(paths) if paths else [*files([workspace.inbox]), *files([workspace.spool])]
     with workspace.lock("capture"):
-        account = Account()
-        intake, edge = _intake(workspace, account), edge_of(workspace)
+        run = _Run(workspace)
         offsets = Offsets(workspace)
         for path in given:
             start = offsets.start(path)
             if start is not None:
-                account.files += 1
+                run.account.files += 1
                 origin = _origin(workspace, path)
                 for chunk in chunks(path, start, CHUNK_BYTES):
-                    _take(intake, edge, chunk, edge.text(path.name, ""), origin)
-                    offsets.done(path, chunk.position)
+                    run.take(chunk, run.edge.text(path.name, ""), origin)
+                    offsets.read(path, chunk.position)
+                    if run.commit(COMMIT_BYTES):
+                        offsets.save()
             waits = unfinished(path, offsets.position(path))
             if waits:
-                account.unfinished.append(waits)
-        return _ended(intake, edge, account)
+                run.account.unfinished.append(waits)
+        run.commit(0)
+        offsets.save()
+        return run.ended()
 
 
 def capture_chunks(workspace: Workspace, found: Iterable[Chunk], source: str) -> Account:
     """Take chunks that come from no file (a server's traces). A chunk is stored before the next one is asked for."""
     with workspace.lock("capture"):
-        account = Account()
-        intake, edge = _intake(workspace, account), edge_of(workspace)
+        run = _Run(workspace)
         for chunk in found:
-            _take(intake, edge, chunk, source, source)
-        return _ended(intake, edge, account)
+            run.take(chunk, source, source)
+            run.commit(COMMIT_BYTES)
+        return run.ended()
 
 
 def rebuild(workspace: Workspace) -> Account:
@@ -83,8 +88,11 @@ def rebuild(workspace: Workspace) -> Account:
         account = Account()
         segments = Segments(workspace.raw)
         intake = Intake(Lake(fresh), segments, wait_us(workspace), account)
-        for segment, lines in segments.all():
-            intake.replay(segment, lines)
+        for segment, body in segments.all():
+            intake.replay(segment, body)
+            if intake.uncommitted >= COMMIT_BYTES:
+                intake.commit()
+        intake.commit()
         # Answers that could not be read are rejects too, and come from no raw segment.
         others = Lake(workspace.lake).rows(
             Reject, "SELECT * FROM rejects WHERE NOT list_contains($raw, raw_segment)", {"raw": segments.names}
@@ -112,27 +120,44 @@ def edge_of(workspace: Workspace) -> Edge:
     return Edge(workspace.pseudonym_key(), params.redact, names)
 
 
-def _intake(workspace: Workspace, account: Account) -> Intake:
-    return Intake(Lake(workspace.lake), Segments(workspace.raw), wait_us(workspace), account)
+class _Run:
+    """One run of capture: what its chunks go through, and its account. Only under the lock "capture"."""
+
+    def __init__(self, workspace: Workspace):
+        sweep(workspace.lake, ("interactions", "feedback"))
+        self.account = Account()
+        self.edge = edge_of(workspace)
+        self._intake = Intake(Lake(workspace.lake), Segments(workspace.raw), wait_us(workspace), self.account)
+
+    def take(self, chunk: Chunk, source: str, origin: str) -> None:
+        with _full_disk_refused(source, len(chunk.data) * 2):
+            self._intake.take(chunk.data, self.edge, source, origin, time.time_ns() // 1000, chunk.flaws)
+
+    def commit(self, at_least: int) -> bool:
+        """Commit, where at least so many bytes wait for it."""
+        if self._intake.uncommitted < at_least:
+            return False
+        with _full_disk_refused("the lake", self._intake.uncommitted):
+            self._intake.commit()
+        return True
+
+    def ended(self) -> Account:
+        with _full_disk_refused("the lake", self._intake.uncommitted):
+            self._intake.settle(time.time_ns() // 1000, mark=True)
+        self.account.redacted = dict(sorted(self.edge.counts.items()))
+        return self.account
 
 
-def _take(intake: Intake, edge: Edge, chunk: Chunk, source: str, origin: str) -> None:
-    now = time.time_ns() // 1000
+@contextmanager
+def _full_disk_refused(what: str, needed: int) -> Iterator[None]:
     try:
-        intake.take(chunk.data, edge, source, origin, now, chunk.flaws)
+        yield
     except OSError as e:
-        needed = len(chunk.data) * 2
         raise Refused(
-            f"{source} could not be stored: {e.strerror or e}; what was stored so far is kept",
+            f"{what} could not be stored: {e}; what was stored so far is kept",
             f"free at least {needed:,} bytes (or mend the disk), then run the same command again; it goes on from there",
             exit_code=1,
         ) from e
-
-
-def _ended(intake: Intake, edge: Edge, account: Account) -> Account:
-    intake.settle(time.time_ns() // 1000, mark=True)
-    account.redacted = dict(sorted(edge.counts.items()))
-    return account
 
 
 def wait_us(workspace: Workspace) -> int:

@@ -9,33 +9,43 @@ Lines of the plain shape are screened all at once; only those in which something
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+import re2
 
 from tasks.errors import BadRecord
 from tasks.formats import load_line, native_fast, parse
 from tasks.formats.fields import Parsed, RawInteraction
-from tasks.formats.native_fast import Plain
+from tasks.formats.native_fast import Plain, PlainInteraction
 from tasks.live import rows
 from tasks.live.rows import Placed
 from tasks.redact import SCREEN, Edge, conversation, targets
 
 # Ids of records (responses, traces, sessions) -> the conversations that they belong to.
 Lookup = Callable[[list[str]], dict[str, str]]
-# Lines decoded at a time: few enough that their objects stay in the processor's cache and their memory is used again.
+# Bytes decoded in one step: small, so that one odd line makes only its neighbours go line by line.
+PIECE_BYTES = 64 * 1024
+# Lines that become rows in one step: few enough that their memory is used again and again.
 BATCH = 1000
+# A text that may be JSON is looked at key by key, because the name of a key may tell an identity.
+_OPENS = re.compile(r"\x00\s*[\"\[{]")
+_LOOK = re2.compile(rf"{SCREEN}|\x{{0}}[^!-~]*[\"\[{{]".encode())
 FIRST_LINE = 1  # of a segment, its own first line not counted
 
 
 @dataclass(slots=True)
 class Read:
-    """What stands in the lines of a chunk. `plain` are the interactions of the plain shape, as rows already."""
+    """What stands in the lines of a chunk. `plain…` are the lines of the plain shape, as rows already."""
 
-    plain: list[pa.Table] = field(default_factory=list)
+    plain_interactions: list[pa.Table] = field(default_factory=list)
+    plain_feedback: list[pa.Table] = field(default_factory=list)
     interactions: list[Placed] = field(default_factory=list)
     feedback: list[Placed] = field(default_factory=list)
     parts: list[Placed] = field(default_factory=list)
@@ -57,50 +67,149 @@ class Read:
                     self.rejects.append((line, e))
 
     def add_plain(self, plain: list[Plain], lines: list[int]) -> None:
-        asked = [n for n, p in enumerate(plain) if p.is_interaction]
+        asked = [n for n, row in enumerate(plain) if type(row) is PlainInteraction]
         if asked:
-            self.plain.append(rows.plain_interactions([plain[n] for n in asked], [lines[n] for n in asked]))
-        self.feedback += [
-            Placed(p.record(), line) for p, line in zip(plain, lines, strict=True) if not p.is_interaction
-        ]
+            self.plain_interactions.append(
+                rows.plain_interactions([plain[n] for n in asked], [lines[n] for n in asked])
+            )
+        if len(asked) < len(plain):
+            said = sorted(set(range(len(plain))).difference(asked))
+            self.plain_feedback.append(rows.plain_feedback([plain[n] for n in said], [lines[n] for n in said]))
 
 
-def clean(lines: list[bytes], edge: Edge, origin: str, lookup: Lookup) -> tuple[list[bytes], Read]:
-    """Redact and read the lines of one chunk, blank ones left out. Returns the lines to keep, and what stands in them.
+def clean(data: bytes, edge: Edge, origin: str, lookup: Lookup) -> tuple[list[bytes], Read]:
+    """Redact and read the lines of one chunk, blank ones left out. Returns the lines to keep (b"…\\n", one or more in each
+    piece), and what stands in them.
 
     `lookup` is asked for the conversations of records that only point at others (feedback), so that a comment gets the same
     surrogates as the conversation that it is about.
     """
-    lines = [line for line in lines if line and not line.isspace()]
-    kept: list[bytes] = []
-    read = Read()
-    others: list[int] = []
-    for start in range(0, len(lines), BATCH):
-        decoded = [native_fast.decode(line, edge.pseudonym) for line in lines[start : start + BATCH]]
-        if edge.texts:
-            _take_back(decoded)
-        kept += [p.line() if p else b"" for p in decoded]
-        at = [start + n for n, p in enumerate(decoded) if p]
-        read.add_plain([p for p in decoded if p], [n + FIRST_LINE for n in at])
-        others += [start + n for n, p in enumerate(decoded) if not p]
-    _closely(lines, others, kept, read, edge, origin, lookup)
-    return kept, read
+    plain = _PlainLines(edge)
+    for piece in _pieces(data):
+        plain.take(piece)
+    read = plain.end()
+    _closely(plain.others, plain.kept, read, edge, origin, lookup)
+    return plain.kept, read
 
 
-def reread(lines: list[bytes], origin: str) -> Read:
+def reread(data: bytes, origin: str) -> Read:
     """Kept lines, read again: what stands in them has been replaced already."""
-    read = Read()
-    for start in range(0, len(lines), BATCH):
-        plain, at = [], []
-        for n, line in enumerate(lines[start : start + BATCH], start + FIRST_LINE):
-            decoded = native_fast.decode(line, _as_it_is)
-            if decoded:
-                plain.append(decoded)
-                at.append(n)
-            else:
-                read.add(n, reread_line(line, origin))
-        read.add_plain(plain, at)
+    plain = _PlainLines(None)
+    for piece in _pieces(data):
+        plain.take(piece)
+    read = plain.end()
+    for number, _, line in plain.others:
+        read.add(number, reread_line(line, origin))
     return read
+
+
+class _PlainLines:
+    """Takes the lines of the plain shape out of a chunk, those left out in which something may have to be replaced.
+
+    `others` are the rest: (number of the line, where it belongs in `kept`, the line). Without an edge nothing is kept.
+    """
+
+    def __init__(self, edge: Edge | None):
+        self.edge = edge
+        self.kept: list[bytes] = []
+        self.others: list[tuple[int, int, bytes]] = []
+        self._read = Read()
+        self._number = FIRST_LINE
+        self._batch: list[Plain] = []
+        self._lines: list[int] = []
+
+    def take(self, piece: bytes) -> None:
+        rows: list[Plain | None] | None = native_fast.decode_lines(piece, piece.count(b"\n"))
+        lines: list[bytes] = []
+        if rows is None:
+            lines = [line for line in piece.split(b"\n") if line and not line.isspace()]
+            rows = [native_fast.decode(line) for line in lines]
+        done = self._replaced(rows)
+        if all(done):
+            self._keep(rows)
+        else:
+            lines = lines or piece.split(b"\n")
+            for good, group in itertools.groupby(range(len(rows)), key=done.__getitem__):
+                if good:
+                    self._keep([rows[n] for n in group])
+                else:
+                    self._leave([lines[n] for n in group])
+        if len(self._batch) >= BATCH:
+            self._flush()
+
+    def end(self) -> Read:
+        self._flush()
+        return self._read
+
+    def _replaced(self, rows: list[Plain | None]) -> list[bool]:
+        """Replace in place what must not be kept. False for a row in which it can only be done key by key."""
+        plain = [n for n, row in enumerate(rows) if row]
+        done = [row is not None for row in rows]
+        if self.edge is None or not plain:
+            return done
+        if self.edge.texts:
+            labels = set().union(*(native_fast.labels(rows[n]) for n in plain))
+            if self.edge.safe.issuperset(labels) or self.edge.look(labels):
+                for k in _seen([rows[n].texts() for n in plain]):
+                    done[plain[k]] = _replaced_texts(rows[plain[k]], self.edge)
+            else:
+                done = [False] * len(rows)
+        for row, good in zip(rows, done, strict=True):
+            if good and row.user_id:
+                row.user_id = self.edge.pseudonym(row.tenant, row.user_id)
+        return done
+
+    def _keep(self, rows: list[Plain]) -> None:
+        if self.edge is not None:
+            self.kept.append(native_fast.encode_lines(rows))
+        self._batch += rows
+        self._lines += range(self._number, self._number + len(rows))
+        self._number += len(rows)
+
+    def _leave(self, lines: list[bytes]) -> None:
+        for line in lines:
+            self.others.append((self._number, len(self.kept), line))
+            self.kept.append(b"")
+            self._number += 1
+
+    def _flush(self) -> None:
+        if self._batch:
+            self._read.add_plain(self._batch, self._lines)
+            self._batch, self._lines = [], []
+
+
+def _seen(texts: list[str]) -> set[int]:
+    """In which texts something may stand that has to be replaced. All are looked through in one pass."""
+    data = [text.encode("utf-8", "replace") for text in texts]
+    ends = list(itertools.accumulate(map(len, data)))
+    found: set[int] = set()
+    for match in _LOOK.finditer(b"".join(data)):
+        # One that spans two texts may hide the beginning of another in the second: both are looked at closely.
+        found.update(range(bisect_right(ends, match.start()), bisect_left(ends, match.end()) + 1))
+    return found
+
+
+def _replaced_texts(row: Plain, edge: Edge) -> bool:
+    """Replace in the texts of a row. False where it takes more: JSON inside a text, an id that is an address."""
+    if type(row) is not PlainInteraction or _OPENS.search(row.texts()) or any("@" in id for id in row.ids()):
+        return False
+    scope = row.session_id or row.trace_id or row.response_id or row.id  # as redact.conversation
+    for message in row.messages:
+        message.content = edge.text(message.content, scope, row.tenant)
+    row.response = edge.text(row.response, scope, row.tenant)
+    for context in row.contexts:
+        context.text = edge.text(context.text, scope, row.tenant)
+    return True
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """Whole lines, some tens of kilobytes at a time; the last one ends in a line end too."""
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n", start + PIECE_BYTES) + 1 or len(data)
+        piece = data[start:end]
+        yield piece if piece.endswith(b"\n") else piece + b"\n"
+        start = end
 
 
 def reread_line(line: bytes, origin: str) -> Parsed:
@@ -112,51 +221,40 @@ def reread_line(line: bytes, origin: str) -> Parsed:
 
 
 def _closely(
-    lines: list[bytes], others: list[int], kept: list[bytes], read: Read, edge: Edge, origin: str, lookup: Lookup
+    others: list[tuple[int, int, bytes]], kept: list[bytes], read: Read, edge: Edge, origin: str, lookup: Lookup
 ) -> None:
-    """Look at the lines `others` one by one. Those that only point at others come last, when all else is known."""
-    known: dict[str, str] = {}
-    pointing: list[tuple[int, dict, list[str]]] = []
-    for n in others:
+    """Look at the other lines one by one. Those that only point at others come last, when all else is known."""
+    pointing: list[tuple[int, int, dict, list[str]]] = []
+    for number, at, line in others:
         try:
-            document = load_line(lines[n])
+            document = load_line(line)
         except BadRecord as e:
-            kept[n] = edge.line(lines[n]).replace(b"\n", b" ")
-            read.rejects.append((n + FIRST_LINE, e))
+            kept[at] = edge.line(line).replace(b"\n", b" ") + b"\n"
+            read.rejects.append((number, e))
             continue
         about = targets(document) if edge.texts and conversation(document) is None else []
         if about:
-            pointing.append((n, document, about))
-            continue
-        kept[n], parsed = _document(document, edge, origin, None)
-        read.add(n + FIRST_LINE, parsed)
+            pointing.append((number, at, document, about))
+        else:
+            kept[at], parsed = _document(document, edge, origin, None)
+            read.add(number, parsed)
     if pointing:
-        _remember(known, read)
-        missing = sorted({id for _, _, about in pointing for id in about if id not in known})
+        known = _conversations(read, {id for *_, about in pointing for id in about})
+        missing = sorted({id for *_, about in pointing for id in about if id not in known})
         known |= lookup(missing) if missing else {}
-        for n, document, about in pointing:
+        for number, at, document, about in pointing:
             scope = next((known[id] for id in about if id in known), None)
-            kept[n], parsed = _document(document, edge, origin, scope)
-            read.add(n + FIRST_LINE, parsed)
-
-
-def _take_back(decoded: list[Plain | None]) -> None:
-    """Leave only those decoded lines in whose texts the screen finds nothing."""
-    plain = [n for n, p in enumerate(decoded) if p]
-    if plain:
-        texts = pa.array([decoded[n].texts() for n in plain], pa.large_string())
-        for n, seen in zip(plain, pc.match_substring_regex(texts, SCREEN).to_pylist(), strict=True):
-            if seen:
-                decoded[n] = None
+            kept[at], parsed = _document(document, edge, origin, scope)
+            read.add(number, parsed)
 
 
 def _document(document: dict, edge: Edge, origin: str, scope: str | None) -> tuple[bytes, Parsed]:
     try:
         document = edge.document(document, scope)
-        line = orjson.dumps(document)
+        line = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
     except (TypeError, RecursionError) as e:
         # A number or a depth that JSON has and no row can hold: kept as text, so that nothing of it is lost.
-        line = edge.line(repr(document).encode("utf-8", "replace")).replace(b"\n", b" ")
+        line = edge.line(repr(document).encode("utf-8", "replace")).replace(b"\n", b" ") + b"\n"
         return line, Parsed(rejects=[BadRecord("bad_value", f"the record cannot be stored: {e}")])
     try:
         return line, parse(document, origin)
@@ -164,17 +262,17 @@ def _document(document: dict, edge: Edge, origin: str, scope: str | None) -> tup
         return line, Parsed(rejects=[e])
 
 
-def _remember(known: dict[str, str], read: Read) -> None:
-    """The conversations of this chunk by the ids that feedback may name."""
-    for table in read.plain:
-        columns = table.select(["session_id", "trace_id", "response_id", "native_id"]).to_pydict()
-        for scope, *ids in zip(*columns.values(), strict=True):
-            known.update((id, scope) for id in ids if id)
+def _conversations(read: Read, wanted: set[str]) -> dict[str, str]:
+    """The conversations of this chunk's records by those of their ids that are wanted."""
+    known: dict[str, str] = {}
+    ids = ("trace_id", "response_id", "native_id")
+    few = pa.array(wanted, pa.string())
+    for table in read.plain_interactions:
+        for name in ids:
+            named = table.filter(pc.is_in(table[name], few)).select([name, "session_id"])
+            known.update(zip(*named.to_pydict().values(), strict=True))
     for placed in read.interactions:
         raw: RawInteraction = placed.record
         scope = raw.session_id or raw.trace_id or raw.native_id
-        known.update((id, scope) for id in (raw.trace_id, raw.response_id, raw.native_id) if id)
-
-
-def _as_it_is(tenant: str, user_id: str) -> str:
-    return user_id
+        known.update((id, scope) for name in ids if (id := getattr(raw, name)) in wanted)
+    return known

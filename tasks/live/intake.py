@@ -3,6 +3,7 @@
     in 24,310 = stored 24,180 + duplicate 120 + rejected 8 + attached 2 + waiting 0
 
 The same records again, from whatever file, store nothing: rows are upserts by ids that derive from their content.
+A chunk is durable in its raw segment when `take` returns; the lake shows it after the next `commit`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
 import orjson
 import pyarrow as pa
 from msgspec.structs import replace
@@ -20,7 +22,8 @@ from tasks.formats import complete
 from tasks.formats.fields import Parsed, RawInteraction
 from tasks.live import rows
 from tasks.live.edge import FIRST_LINE, Read, clean, reread, reread_line
-from tasks.live.lake import Lake
+from tasks.live.known import Known
+from tasks.live.lake import Lake, Pending
 from tasks.live.rows import Placed
 from tasks.live.segments import Segment, Segments
 from tasks.records import Reject, Waiting, content_id
@@ -81,23 +84,47 @@ class Intake:
         self.wait_us = wait_us
         self.account = account
         self.began_waiting: set[str] = set()
+        self.uncommitted = 0  # bytes of records
+        self._known = {table: Known(lake, table) for table in ("interactions", "feedback")}
+        self._pending = {table: Pending(lake.root, table) for table in ("interactions", "feedback")}
+        self._rejects: list[Reject] = []
+        # Of what is pending: what tells the conversation of a record; and what was there before, to be compared with it.
+        self._places = [PLACE.empty_table()]
+        self._again = [CONTENT.empty_table()]
 
     def take(
         self, data: bytes, edge: Edge, source: str, origin: str, now: int, flaws: Sequence[BadRecord] = ()
     ) -> None:
         """Redact, keep, then store the lines of one chunk; `flaws` are what its source could not hand on."""
         self.account.bytes += len(data)
-        lines, read = clean(data.split(b"\n"), edge, origin, self._conversations)
-        if not lines and not flaws:
+        self.uncommitted += len(data)
+        kept, read = clean(data, edge, origin, self._conversations)
+        if not kept and not flaws:
             return
-        body = b"".join(line + b"\n" for line in lines)
-        segment = self.segments.write(body, source, origin, now, flaws=tuple((f.code, f.message) for f in flaws))
+        segment = self.segments.write(
+            b"".join(kept), source, origin, now, flaws=tuple((f.code, f.message) for f in flaws)
+        )
         self._store(segment, read, flaws)
 
-    def replay(self, segment: Segment, lines: list[bytes]) -> None:
+    def commit(self) -> None:
+        """Show in the lake what was taken since the last time. Safe to be killed in: what is missing is taken again."""
+        for pending in self._pending.values():
+            pending.commit()
+        self.lake.append("rejects", self._rejects)
+        again = pa.concat_tables(self._again)
+        if again.num_rows:
+            # Same id, other content: the first is kept, and the number is shown, because one of the two logs is wrong.
+            sql = """SELECT count(*) AS n FROM interactions i JOIN again a USING (interaction_id)
+                     WHERE i.content_hash <> a.content_hash"""
+            self.account.conflicts += self.lake.query(sql, again=again)["n"][0].as_py()
+        self._places, self._again, self._rejects = self._places[:1], self._again[:1], []
+        self.uncommitted = 0
+
+    def replay(self, segment: Segment, body: bytes) -> None:
         """Store what a raw segment holds. The mark of a run's end settles what waited then."""
         flaws = [BadRecord(code, message) for code, message in segment.flaws]
-        self._store(segment, reread(lines, segment.origin), flaws)
+        self.uncommitted += len(body)
+        self._store(segment, reread(body, segment.origin), flaws)
         if segment.settles:
             self.settle(segment.received)
 
@@ -119,17 +146,20 @@ class Intake:
 
     def _store(self, segment: Segment, read: Read, flaws: Sequence[BadRecord] = ()) -> None:
         # Parts first: whoever waits for them looks into the lake.
-        ids = [rows.part_id(p.record) for p in read.parts]
-        new = _first(ids, self.lake.known("parts", ids))
-        self.lake.add("parts", rows.parts([read.parts[n] for n in new], [ids[n] for n in new], segment.name))
-        self._add_new(segment, [*read.plain, rows.interactions(self._whole(segment, read.interactions))])
-        self._add_feedback(segment, read.feedback)
+        if read.parts:
+            parts = {rows.part_id(p.record): p for p in reversed(read.parts)}
+            known = self.lake.known("parts", list(parts))
+            new = [id for id in reversed(parts) if id not in known]
+            self.lake.add("parts", rows.parts([parts[id] for id in new], new, segment.name))
+        self._add_interactions(segment, read.plain_interactions, self._whole(segment, read.interactions))
+        said = [*read.plain_feedback, *([rows.feedback(read.feedback)] if read.feedback else [])]
+        self._add("feedback", segment, said)
         rejects = [_reject(segment, 0, nth, flaw) for nth, flaw in enumerate(flaws)]
         nth_of_line: Counter[int] = Counter()
         for line, bad in read.rejects:
             rejects.append(_reject(segment, line, nth_of_line[line], bad))
             nth_of_line[line] += 1
-        self.lake.append("rejects", rejects)
+        self._rejects += rejects
         self.account.add(0, 0, rejects)
         self.account.attached += read.attached
 
@@ -140,6 +170,7 @@ class Intake:
         for `wait_us`; what an interaction is nothing without (its prompt) as long, and then it is rejected.
         With `mark` the settling is put on record, so that a rebuild settles at the same point.
         """
+        self.commit()
         waiting = self.lake.rows(Waiting, OPEN)
         if not waiting:
             return
@@ -149,7 +180,7 @@ class Intake:
         for w in waiting:
             by_segment.setdefault(w.raw_segment, {}).setdefault(w.raw_line, []).append(w)
         for name, of_lines in sorted(by_segment.items()):
-            segment, lines = self.segments.read(name)
+            segment, lines = self.segments.lines(name)
             read = {n: reread_line(lines[n - FIRST_LINE], segment.origin).interactions for n in of_lines}
             whole = self._completed([raw for raws in read.values() for raw in raws])
             ready, given_up = [], []
@@ -168,9 +199,10 @@ class Intake:
                         self.account.waiting -= 1
                     else:
                         self.account.resumed += 1
-            self._add_new(segment, [rows.interactions(ready)])
-            self.lake.append("rejects", given_up)
+            self._add_interactions(segment, [], ready)
+            self._rejects += given_up
             self.account.add(0, 0, given_up)
+        self.commit()
 
     def _whole(self, segment: Segment, placed: list[Placed]) -> list[Placed]:
         """Those interactions that lack nothing, completed with the parts that are there; the others begin to wait."""
@@ -184,30 +216,38 @@ class Intake:
         self._wait(segment, waiting)
         return ready
 
-    def _add_new(self, segment: Segment, tables: list[pa.Table]) -> None:
-        """Append the interactions that the lake does not have yet; of two with the same id, the one that stood first."""
-        table = pa.concat_tables(tables)
-        ids, hashes = table["interaction_id"].to_pylist(), table["content_hash"].to_pylist()
-        known = self.lake.known("interactions", ids, beside="content_hash")
-        order = sorted(range(len(ids)), key=table["raw_line"].to_pylist().__getitem__) if len(tables) > 1 else None
-        new = _first(ids, known, order)
-        first = known | {ids[n]: hashes[n] for n in new}
-        # Same id, other content: the first is kept, and the number is shown, because one of the two logs is wrong.
-        self.account.conflicts += sum(first[id] != hash for id, hash in zip(ids, hashes, strict=True))
-        if len(new) < len(ids):
-            table = table.take(pa.array(new, pa.int64()))
-        place = table.schema.get_field_index("raw_segment")
-        self.lake.add(
-            "interactions", table.set_column(place, "raw_segment", pa.repeat(pa.scalar(segment.name), len(table)))
-        )
-        self.account.add(len(new), len(ids) - len(new), [])
+    def _add_interactions(self, segment: Segment, plain: list[pa.Table], placed: list[Placed]) -> None:
+        self._add("interactions", segment, [*plain, *([rows.interactions(placed)] if placed else [])])
 
-    def _add_feedback(self, segment: Segment, placed: list[Placed]) -> None:
-        ids = [rows.feedback_id(p.record) for p in placed]
-        new = _first(ids, self.lake.known("feedback", ids))
-        table = rows.feedback([placed[n] for n in new], [ids[n] for n in new], segment.received, segment.name)
-        self.lake.add("feedback", table)
-        self.account.add(len(new), len(ids) - len(new), [])
+    def _add(self, table: str, segment: Segment, found: list[pa.Table]) -> None:
+        """Append the rows that the lake does not have yet; of two with the same id, the one that stood first."""
+        total = sum(len(t) for t in found)
+        if not total:
+            return
+        id = found[0].schema.names[0]
+        ids = pa.chunked_array([c for t in found for c in t[id].chunks])
+        order = np.argsort(np.concatenate([t["raw_line"].to_numpy() for t in found]), kind="stable")
+        new = np.empty(total, bool)
+        new[order] = self._known[table].remember(_taken(ids, order))
+        start, kept = 0, []
+        for t in found:
+            mask = new[start : start + len(t)]
+            start += len(t)
+            if not mask.all():
+                if table == "interactions":
+                    self._again.append(t.select(CONTENT.names).filter(pa.array(~mask)))
+                t = t.filter(pa.array(mask))
+            kept.append(t)
+        table_rows = pa.concat_tables(kept)
+        given = {"raw_segment": segment.name} | ({"received": segment.received} if table == "feedback" else {})
+        for name, value in given.items():
+            place = table_rows.schema.get_field_index(name)
+            constant = pa.repeat(pa.scalar(value, table_rows.schema.field(name).type), len(table_rows))
+            table_rows = table_rows.set_column(place, table_rows.schema.field(name), constant)
+        self._pending[table].write(table_rows)
+        if table == "interactions":
+            self._places.append(table_rows.select(PLACE.names))
+        self.account.add(len(table_rows), total - len(table_rows), [])
 
     def _wait(self, segment: Segment, placed: list[Placed]) -> None:
         if not placed:
@@ -217,6 +257,7 @@ class Intake:
             id = rows.interaction_id(p.record)
             required = any(want.required for want in p.record.wants)
             made.append(Waiting(content_id("wt", id), id, required, segment.received, segment.name, p.line))
+        self.commit()
         there = self.lake.known("interactions", [w.interaction_id for w in made])
         waiting = self.lake.known("waiting", [w.waiting_id for w in made])
         fresh = {
@@ -240,14 +281,17 @@ class Intake:
     def _conversations(self, ids: list[str]) -> dict[str, str]:
         """The conversations of records that were captured before, by response, trace or own id."""
         sql = """
+            WITH places AS (SELECT response_id, trace_id, native_id, session_id FROM interactions UNION ALL SELECT * FROM pending)
             SELECT id, min(session_id) AS session_id FROM (
-                SELECT unnest([response_id, trace_id, native_id]) AS id, session_id FROM interactions
+                SELECT unnest([response_id, trace_id, native_id]) AS id, session_id FROM places
                 WHERE list_contains($ids, response_id) OR list_contains($ids, trace_id) OR list_contains($ids, native_id)
             ) WHERE list_contains($ids, id) GROUP BY id"""
-        found = self.lake.query(sql, {"ids": ids})
+        found = self.lake.query(sql, {"ids": ids}, pending=pa.concat_tables(self._places))
         return dict(zip(found["id"].to_pylist(), found["session_id"].to_pylist(), strict=True))
 
 
+PLACE = pa.schema([rows.INTERACTIONS.field(n) for n in ("response_id", "trace_id", "native_id", "session_id")])
+CONTENT = pa.schema([rows.INTERACTIONS.field(n) for n in ("interaction_id", "content_hash")])
 OPEN = """
     SELECT * FROM waiting
     WHERE interaction_id NOT IN (SELECT interaction_id FROM interactions SEMI JOIN waiting USING (interaction_id))
@@ -255,15 +299,10 @@ OPEN = """
     ORDER BY raw_segment, raw_line, waiting_id"""
 
 
-def _first(ids: list[str], known: dict, order: list[int] | None = None) -> list[int]:
-    """Where in `ids` each one stands for the first time (in `order`), those known left out."""
-    seen: set[str] = set(known)
-    new = []
-    for n in range(len(ids)) if order is None else order:
-        if ids[n] not in seen:
-            seen.add(ids[n])
-            new.append(n)
-    return new
+def _taken(ids: pa.ChunkedArray, order: np.ndarray) -> pa.ChunkedArray:
+    if (order[:-1] < order[1:]).all():
+        return ids
+    return ids.take(pa.array(order))
 
 
 def _reject(segment: Segment, line: int, nth: int, bad: BadRecord) -> Reject:

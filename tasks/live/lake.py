@@ -5,6 +5,8 @@ Several processes may read and append at once; rows are upserts by content id, s
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -12,8 +14,12 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import duckdb
+import orjson
 import pyarrow as pa
-from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_deltalake
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from tasks.records import (
     Annotation,
@@ -46,13 +52,16 @@ TABLES: dict[str, type] = {
     "annotations": Annotation,
 }
 # The least effort of zstd: level 3 saves another sixth of the disk for a quarter more of all of capture's time.
-# And no dictionaries, nor lowest and highest values, of columns in which no two rows are alike.
-UNLIKE = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+CODEC, LEVEL = "zstd", 1
+# Dictionaries only for columns in which many rows are alike; of the others they would be built and thrown away.
 UNLIKE_COLUMNS = {
-    "interactions": ("interaction_id", "native_id", "response_id", "trace_id", "messages", "question", "response", "contexts",
-                     "outputs", "content_hash"),
-    "feedback": ("feedback_id", "native_id", "target", "comment"),
+    "interactions": {"interaction_id", "native_id", "response_id", "trace_id", "session_id", "user", "messages", "question",
+                     "response", "contexts", "outputs", "content_hash", "ts", "raw_line"},
+    "feedback": {"feedback_id", "native_id", "target", "comment", "ts", "raw_line"},
 }  # fmt: skip
+# DuckDB's types of the columns that a noun may have, for tables that nobody wrote yet.
+SQL_TYPES = {"string": "VARCHAR", "double": "DOUBLE", "int64": "BIGINT", "bool": "BOOLEAN"}
+UNCOMMITTED = ".uncommitted-"
 MEMORY_LIMIT = "1GB"  # DuckDB spills beyond it; its default of 80% of the machine would crowd the training out
 
 
@@ -84,10 +93,9 @@ class Lake:
 
     def add(self, table: str, rows: pa.Table) -> None:
         """Add rows that are known to be new (`known`), in one commit."""
-        if rows.num_rows:
-            schema = arrow_schema(TABLES[table])
-            folder = str(self.root / table)
-            write_deltalake(folder, rows.cast(schema), mode="append", writer_properties=_compressed(table))
+        pending = Pending(self.root, table)
+        pending.write(rows)
+        pending.commit()
 
     def known(self, table: str, ids: list[str], beside: str = "") -> dict[str, Any]:
         """Those of the ids that the table has, each with its value of the column `beside` (None without one)."""
@@ -131,11 +139,63 @@ class Lake:
                 listed = ", ".join("'" + unquote(f.removeprefix("file://")).replace("'", "''") + "'" for f in files)
                 engine.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{listed}])")
             else:
-                engine.register(f"empty_{table}", arrow_schema(noun).empty_table())
-                engine.execute(f"CREATE VIEW {table} AS SELECT * FROM empty_{table}")
+                # Not an empty Arrow table: to register one, DuckDB imports pandas, and `status` would take a second.
+                columns = ", ".join(f'"{f.name}" {SQL_TYPES[str(f.type)]}' for f in arrow_schema(noun))
+                engine.execute(f"CREATE TABLE {table} ({columns})")
         return engine
 
 
-def _compressed(table: str) -> WriterProperties:
-    unlike = dict.fromkeys(UNLIKE_COLUMNS.get(table, ()), UNLIKE)
-    return WriterProperties(compression="ZSTD", compression_level=1, column_properties=unlike or None)
+class Pending:
+    """Rows on their way into one table: on the disk as they come, seen by nobody until `commit`, then by all at once.
+
+    What is written and never committed (the process died) is a file that no table names; `sweep` removes it.
+    """
+
+    def __init__(self, lake: Path, table: str):
+        self.folder = lake / table
+        self.schema = arrow_schema(TABLES[table])
+        self.like = [name for name in self.schema.names if name not in UNLIKE_COLUMNS.get(table, ())]
+        self.rows = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, rows: pa.Table) -> None:
+        """One row group: best some thousands of rows."""
+        if not rows.num_rows:
+            return
+        if self._writer is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._path = self.folder / f"{UNCOMMITTED}{uuid.uuid4()}.parquet"
+            self._writer = pq.ParquetWriter(
+                self._path, self.schema, compression=CODEC, compression_level=LEVEL, use_dictionary=self.like,
+                write_statistics=self.like,
+            )  # fmt: skip
+        self._writer.write_table(rows.cast(self.schema))
+        self.rows += rows.num_rows
+
+    def commit(self) -> None:
+        """Into the table, all or nothing. Does nothing where nothing was written. Raises OSError where the disk refuses."""
+        if self._writer is None:
+            return
+        self._writer.close()
+        path = self._path.rename(self.folder / self._path.name.removeprefix(UNCOMMITTED))
+        action = AddAction(
+            path.name, path.stat().st_size, {}, time.time_ns() // 1_000_000, data_change=True,
+            stats=orjson.dumps({"numRecords": self.rows}).decode(),
+        )  # fmt: skip
+        folder = str(self.folder)
+        schema = Schema.from_arrow(self.schema)
+        try:
+            if DeltaTable.is_deltatable(folder):
+                DeltaTable(folder).create_write_transaction([action], mode="append", schema=schema)
+            else:
+                create_table_with_add_actions(folder, schema, [action], mode="append")
+        except DeltaError as e:
+            raise OSError(f"{folder}: {e}") from e
+        self._writer, self.rows = None, 0
+
+
+def sweep(lake: Path, tables: Iterable[str]) -> None:
+    """Remove what a process that died wrote and did not commit. Only for who alone writes these tables."""
+    for table in tables:
+        for left in (lake / table).glob(f"{UNCOMMITTED}*"):
+            left.unlink()

@@ -58,8 +58,9 @@ def replay(workspace: Workspace, code: str = "") -> Replayed:
             if r.raw_segment in segments.known:
                 by_segment.setdefault(r.raw_segment, {}).setdefault(r.raw_line, []).append(r)
         now = time.time_ns() // 1000
+        released: list[Release] = []
         for name, of_lines in by_segment.items():
-            segment, lines = segments.read(name)
+            segment, lines = segments.lines(name)
             for number, those in sorted(of_lines.items()):
                 done.tried += len(those)
                 left = intake.again(segment, number, reread_line(lines[number - FIRST_LINE], segment.origin))
@@ -67,7 +68,9 @@ def replay(workspace: Workspace, code: str = "") -> Replayed:
                     done.still[left[0].code] = done.still.get(left[0].code, 0) + len(those)
                 else:
                     done.released += len(those)
-                    lake.append("releases", [Release(r.reject_id, "replayed", "", now) for r in those])
+                    released += [Release(r.reject_id, "replayed", "", now) for r in those]
+        intake.commit()
+        lake.append("releases", released)
         done.stored, done.duplicate = account.stored, account.duplicate
         return done
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from hashlib import sha256
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from tasks.errors import BadRecord
 from tasks.formats import native_fast
 from tasks.formats.fields import RawFeedback, RawInteraction, RawPart
 from tasks.formats.messages import question
-from tasks.formats.native_fast import Plain
+from tasks.formats.native_fast import PlainFeedback, PlainInteraction
 from tasks.records import Feedback, Interaction, Part, arrow_schema, canonical, content_id
 
 INTERACTIONS = arrow_schema(Interaction)
@@ -42,6 +43,10 @@ EMPTY = {"contexts": "[]", "tools": "[]", "params": "{}", "prompt_variables": "{
 CONSTANT = EMPTY | {
     f.name: f.default for f in fields(Interaction) if f.default is not MISSING and f.default is not None
 } | {"dialect": "flywheel", "raw_segment": ""}  # fmt: skip
+CONSTANT_FEEDBACK = {
+    "dialect": "flywheel", "target_type": "any", "value_type": "bool", "received": 0, "raw_segment": "",
+}  # fmt: skip
+TIME = pa.timestamp("us", "UTC")
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
@@ -97,60 +102,57 @@ def interactions(placed: Sequence[Placed]) -> pa.Table:
     return pa.table({f.name: pa.array(columns[f.name], f.type) for f in INTERACTIONS}, schema=INTERACTIONS)
 
 
-def plain_interactions(plain: Sequence[Plain], lines: Sequence[int]) -> pa.Table:
+def plain_interactions(rows: Sequence[PlainInteraction], lines: Sequence[int]) -> pa.Table:
     """The same rows from lines of the plain shape, without a RawInteraction in between: that would be half of all the time."""
-    rows = [p.row for p in plain]
     messages = [_encoded(r.messages) for r in rows]
     responses = [r.response for r in rows]
-    columns: dict[str, Any] = {name: [getattr(r, name) for r in rows] for name in PLAIN_AS_THEY_ARE}
+    columns: dict[str, Any] = {name: list(map(attrgetter(name), rows)) for name in PLAIN_AS_THEY_ARE}
     columns |= {
-        "interaction_id": [content_id("ix", "flywheel", r.tenant, r.id) for r in rows],
+        "interaction_id": [_plain_id("ix", r) for r in rows],
         "native_id": [r.id for r in rows],
         "response_id": [r.response_id or r.id for r in rows],
         "session_id": [r.session_id or r.trace_id or r.id for r in rows],
         "user": [r.user_id for r in rows],
-        "ts": [p.us for p in plain],
+        "ts": _microseconds(rows),
+        "messages": messages,
+        "contexts": [_encoded(r.contexts) if r.contexts else b"[]" for r in rows],
         "question": [_last_asked(r.messages) for r in rows],
         "response": responses,
         "finish_reason": [r.finish_reason or "stop" for r in rows],
         "content_hash": [_content_hash(m, r, b"[]") for m, r in zip(messages, responses, strict=True)],
         "raw_line": lines,
     }
-    arrays = {name: pa.array(values, INTERACTIONS.field(name).type) for name, values in columns.items()}
-    arrays["messages"] = pa.array(messages, pa.binary()).cast(pa.string())
-    arrays["contexts"] = pa.array([_encoded(r.contexts) if r.contexts else b"[]" for r in rows], pa.binary()).cast(
-        pa.string()
-    )
-    for f in INTERACTIONS:
-        if f.name not in arrays:
-            arrays[f.name] = pa.repeat(pa.scalar(CONSTANT.get(f.name), f.type), len(rows))
-    return pa.table({f.name: arrays[f.name] for f in INTERACTIONS}, schema=INTERACTIONS)
+    return _table(columns, CONSTANT, INTERACTIONS, len(rows))
 
 
-def feedback(placed: Sequence[Placed], ids: Sequence[str], received: int, segment: str) -> pa.Table:
-    """Rows of the table `feedback`, in the order given."""
+def plain_feedback(rows: Sequence[PlainFeedback], lines: Sequence[int]) -> pa.Table:
+    """Rows of the table `feedback` from lines of the plain shape, still without their segment and its time."""
+    columns: dict[str, Any] = {
+        "feedback_id": [_plain_id("fb", r) for r in rows],
+        "native_id": [r.id for r in rows],
+        "target": [r.target.response_id for r in rows],
+        "value": ["true" if r.value else "false" for r in rows],
+        "user": [r.user_id for r in rows],
+        "source_kind": [r.source for r in rows],
+        "ts": _microseconds(rows),
+        "raw_line": lines,
+    } | {name: list(map(attrgetter(name), rows)) for name in ("name", "tenant", "comment")}
+    return _table(columns, CONSTANT_FEEDBACK, FEEDBACK, len(rows))
+
+
+def feedback(placed: Sequence[Placed]) -> pa.Table:
+    """Rows of the table `feedback`, in the order given, still without their segment and its time."""
     names = (
-        "dialect",
-        "native_id",
-        "target_type",
-        "target",
-        "name",
-        "value_type",
-        "comment",
-        "source_kind",
-        "tenant",
-        "ts",
-    )
+        "dialect", "native_id", "target_type", "target", "name", "value_type", "comment", "source_kind", "tenant", "ts",
+    )  # fmt: skip
     columns: dict[str, Any] = {name: [getattr(p.record, name) for p in placed] for name in names}
     columns |= {
-        "feedback_id": ids,
+        "feedback_id": [feedback_id(p.record) for p in placed],
         "value": [canonical(p.record.value).decode() for p in placed],
         "user": [p.record.user_id for p in placed],
-        "received": [received] * len(placed),
-        "raw_segment": [segment] * len(placed),
         "raw_line": [p.line for p in placed],
     }
-    return pa.table({f.name: pa.array(columns[f.name], f.type) for f in FEEDBACK}, schema=FEEDBACK)
+    return _table(columns, {"received": 0, "raw_segment": ""}, FEEDBACK, len(placed))
 
 
 def parts(placed: Sequence[Placed], ids: Sequence[str], segment: str) -> pa.Table:
@@ -166,6 +168,24 @@ def parts(placed: Sequence[Placed], ids: Sequence[str], segment: str) -> pa.Tabl
         },
         schema=PARTS,
     )
+
+
+def _table(columns: dict[str, Any], constant: dict[str, Any], schema: pa.Schema, rows: int) -> pa.Table:
+    arrays = [
+        pa.array(columns[f.name], f.type)
+        if f.name in columns
+        else pa.repeat(pa.scalar(constant.get(f.name), f.type), rows)
+        for f in schema
+    ]
+    return pa.table(arrays, schema=schema)
+
+
+def _plain_id(prefix: str, row: PlainInteraction | PlainFeedback) -> str:
+    return content_id(prefix, "flywheel", row.tenant, row.id)
+
+
+def _microseconds(rows: Sequence[PlainInteraction | PlainFeedback]) -> pa.Array:
+    return pa.array([r.time for r in rows], TIME).cast(pa.int64())
 
 
 def _content_hash(messages: bytes, response: str, outputs: bytes) -> str:

@@ -73,8 +73,13 @@ class Segments:
     def known(self) -> set[str]:
         return set(self.names)
 
-    def read(self, name: str) -> tuple[Segment, list[bytes]]:
-        """A segment and its records. Raises Refused where it is missing, cut or changed."""
+    def lines(self, name: str) -> tuple[Segment, list[bytes]]:
+        """A segment and its records, one by one."""
+        segment, body = self.read(name)
+        return segment, body.split(b"\n")[:-1]
+
+    def read(self, name: str) -> tuple[Segment, bytes]:
+        """A segment and its records, as lines. Raises Refused where it is missing, cut or changed."""
         path = self.folder / f"{name}{SUFFIX}"
         try:
             data = zstandard.ZstdDecompressor().decompress(path.read_bytes(), max_output_size=MAX_SEGMENT_BYTES)
@@ -89,7 +94,7 @@ class Segments:
             raise Refused(
                 f"{path} does not hold the records that its name is the digest of", "restore it from a backup"
             )
-        return _segment(name, head), body.split(b"\n")[:-1] if body else []
+        return _segment(name, head), body
 
     def head(self, name: str) -> Segment:
         """What a segment's first line says."""
@@ -99,7 +104,7 @@ class Segments:
                 head += more
         return _segment(name, head.partition(b"\n")[0])
 
-    def all(self) -> Iterator[tuple[Segment, list[bytes]]]:
+    def all(self) -> Iterator[tuple[Segment, bytes]]:
         for name in list(self.names):
             yield self.read(name)
 

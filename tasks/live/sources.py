@@ -114,11 +114,13 @@ class Offsets:
             same = entry["mtime"] == status.st_mtime_ns
         return entry["bytes"] if same else 0
 
-    def done(self, path: Path, position: int) -> None:
-        if position < 0:
-            return
-        status = path.stat()
-        self.known[str(path.resolve())] = {"inode": status.st_ino, "bytes": position, "mtime": status.st_mtime_ns}
+    def read(self, path: Path, position: int) -> None:
+        """Note how far a file is read; counts for other processes, and after a crash, once it is saved."""
+        if position >= 0:
+            status = path.stat()
+            self.known[str(path.resolve())] = {"inode": status.st_ino, "bytes": position, "mtime": status.st_mtime_ns}
+
+    def save(self) -> None:
         write_durably(self.path, orjson.dumps(self.known))
 
 

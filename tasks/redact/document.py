@@ -140,6 +140,16 @@ class Edge:
         self.names = names
         self.counts: dict[str, int] = {}
         self._pseudonyms: dict[tuple[str, str], str] = {}
+        self.safe: set[str] = set()
+
+    def look(self, labels: set[str]) -> bool:
+        """Whether nothing in these labels (model names, versions, tenants) has to be replaced; remembers those it has seen."""
+        new = labels - self.safe
+        if any(self.text(label, "") is not label for label in new):
+            return False
+        if len(self.safe) < 100_000:
+            self.safe |= new
+        return True
 
     def pseudonym(self, tenant: str, user_id: str) -> str:
         """The same user of a tenant is the same pseudonym; without the key it leads nowhere."""

@@ -1,6 +1,9 @@
-"""Personal data and secrets in a text -> what replaces them. Patterns find candidates, libraries decide (stdnum, phonenumbers).
+"""Personal data and secrets in a text -> what replaces them.
 
-"call +49 30 1234567 or kim@example.org"  ->  [("PHONE", "+49301234567", 5, 19), ("EMAIL", "kim@example.org", 23, 38)]
+"call +49 30 1234567 or kim@example.org"  ->  replace("PHONE", "+49301234567"), replace("EMAIL", "kim@example.org")
+
+In three steps, because most texts hold nothing: RE2 tells in one pass which families of patterns may find anything; the
+patterns of those find candidates; libraries decide (stdnum for check digits, phonenumbers for numbering plans).
 """
 
 from __future__ import annotations
@@ -11,20 +14,18 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Callable
+from typing import NamedTuple
+
+import re2
 
 # type, start, end, and the value in the one way of writing it that all its spellings share.
 Replace = Callable[[str, str], str]
-Check = Callable[[re.Match[str]], str | None]
+Apply = Callable[[str, Replace], str]
 
 INVISIBLE = "\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff"
 WIDE = "\uff00-\uffef"
-_UNUSUAL = re.compile(f"[{INVISIBLE}{WIDE}]")
 _HIDDEN = re.compile(f"[{INVISIBLE}]")
 
-KEY_PREFIXES = (
-    r"sk-[A-Za-z0-9]|sk-(?:ant|proj|or|lf|svcacct)-|pk-lf-|AKIA[0-9A-Z]|ASIA[0-9A-Z]|gh[pousr]_|github_pat_|xox[abeoprs]-|AIza"
-    r"|hf_[A-Za-z]|glpat-|npm_[A-Za-z0-9]|ya29\.|SG\.[\w-]|[sr]k_(?:live|test)_|dop_v1_|shpat_"
-)
 _KEY = re.compile(
     r"(?<![A-Za-z0-9_])(?:sk-(?:ant-|proj-|or-|lf-|svcacct-)?[\w-]{16,}|pk-lf-[\w-]{16,}|(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_\w{20,}"
     r"|github_pat_\w{20,}|xox[abeoprs]-[\w-]{10,}|AIza[\w-]{30,}|hf_\w{20,}|glpat-[\w-]{16,}|npm_\w{30,}|ya29\.[\w-]{20,}"
@@ -71,49 +72,146 @@ _BLOB = re.compile(
     r"(?<![A-Za-z0-9+/=_-])(?:[A-Za-z0-9+/]{4}){6,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?(?![A-Za-z0-9+/=_-])"
 )
 
-# National ids: shape, and who decides. Where the shape alone is not telling, a word near it must say what it is.
+# National ids: what RE2 looks for, the shape, and who decides (a module of stdnum; none for the British, which has no check
+# digit). Where the shape alone is not telling, a word near it must say what it is.
 _NEAR = r"(?i:{words})[^\d\n]{{0,30}}?(?P<value>{shape})(?![\w-])"
-ID_WORDS = "steuer|tax|bsn|burgerservice|pesel|personnummer|aadhaar|ssn|social"
-_NATIONAL: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])"), "us.ssn"),
+_NATIONAL: tuple[tuple[str, str, str], ...] = (
+    (r"\d{3}-\d{2}-\d{4}", r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])", "us.ssn"),
     (
-        re.compile(r"(?<![A-Za-z0-9])[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D](?![A-Za-z0-9])"),
-        "gb.nino",
+        r"[A-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D]",
+        r"(?<![A-Za-z0-9])[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D](?![A-Za-z0-9])",
+        "",
     ),
-    (re.compile(r"(?<![\w-])[0-9XYZ]\d{7}-?[A-HJ-NP-TV-Z](?![\w-])"), "es.nif"),
+    (r"[0-9XYZ]\d{7}-?[A-Z]", r"(?<![\w-])[0-9XYZ]\d{7}-?[A-HJ-NP-TV-Z](?![\w-])", "es.nif"),
     (
-        re.compile(r"(?<![\w-])[12] ?\d{2} ?(?:0[1-9]|1[0-2]|[2-9]\d) ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}(?![\w-])"),
+        r"[12] ?\d{2} ?\d{2} ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}",
+        r"(?<![\w-])[12] ?\d{2} ?(?:0[1-9]|1[0-2]|[2-9]\d) ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}(?![\w-])",
         "fr.nir",
     ),
-    (re.compile(r"(?<![\w-])[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z](?![\w-])"), "it.codicefiscale"),
-    (re.compile(r"(?<![\w.-])\d{3}\.\d{3}\.\d{3}-\d{2}(?![\w-])"), "br.cpf"),
-    (re.compile(r"(?<![\w.-])756[. ]?\d{4}[. ]?\d{4}[. ]?\d{2}(?![\w-])"), "ch.ssn"),
-    (re.compile(r"(?<![\w.-])[2-9]\d{3} \d{4} \d{4}(?![\w-]| \d)"), "in_.aadhaar"),
-    (re.compile(r"(?<![\w-])[A-Z]{3}[ABCFGHLJPT][A-Z]\d{4}[A-Z](?![\w-])"), "in_.pan"),
-    (re.compile(_NEAR.format(words="steuer|tax|idnr", shape=r"\d{2} ?\d{3} ?\d{3} ?\d{3}")), "de.idnr"),
-    (re.compile(_NEAR.format(words="bsn|burgerservice", shape=r"\d{8,9}")), "nl.bsn"),
-    (re.compile(_NEAR.format(words="pesel", shape=r"\d{11}")), "pl.pesel"),
-    (re.compile(_NEAR.format(words="personnummer", shape=r"(?:\d{2})?\d{6}[-+]?\d{4}")), "se.personnummer"),
-    (re.compile(_NEAR.format(words="aadhaar", shape=r"[2-9]\d{11}")), "in_.aadhaar"),
-    (re.compile(_NEAR.format(words="ssn|social security", shape=r"\d{3}[ -]?\d{2}[ -]?\d{4}")), "us.ssn"),
+    (
+        r"[A-Z]{6}\d{2}[A-Z]\d{2}[A-Z]\d{3}[A-Z]",
+        r"(?<![\w-])[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z](?![\w-])",
+        "it.codicefiscale",
+    ),
+    (r"\d{3}\.\d{3}\.\d{3}-\d{2}", r"(?<![\w.-])\d{3}\.\d{3}\.\d{3}-\d{2}(?![\w-])", "br.cpf"),
+    (
+        r"756[. ]?\d{4}[. ]?\d{4}[. ]?\d{2}",
+        r"(?<![\w.-])756[. ]?\d{4}[. ]?\d{4}[. ]?\d{2}(?![\w-])",
+        "ch.ssn",
+    ),
+    (r"[2-9]\d{3} \d{4} \d{4}", r"(?<![\w.-])[2-9]\d{3} \d{4} \d{4}(?![\w-]| \d)", "in_.aadhaar"),
+    (r"[A-Z]{5}\d{4}[A-Z]", r"(?<![\w-])[A-Z]{3}[ABCFGHLJPT][A-Z]\d{4}[A-Z](?![\w-])", "in_.pan"),
+    *(
+        (rf"(?i:{words})[^0-9\n]{{0,30}}\d(?:[ +-]?\d){{7}}", _NEAR.format(words=words, shape=shape), authority)
+        for words, shape, authority in (
+            ("steuer|tax|idnr", r"\d{2} ?\d{3} ?\d{3} ?\d{3}", "de.idnr"),
+            ("bsn|burgerservice", r"\d{8,9}", "nl.bsn"),
+            ("pesel", r"\d{11}", "pl.pesel"),
+            ("personnummer", r"(?:\d{2})?\d{6}[-+]?\d{4}", "se.personnummer"),
+            ("aadhaar", r"[2-9]\d{11}", "in_.aadhaar"),
+            ("ssn|social security", r"\d{3}[ -]?\d{2}[ -]?\d{4}", "us.ssn"),
+        )
+    ),
 )
 
-# Whatever `redacted` changes matches this. It has neither lookaround nor backreference, so RE2 runs it over a whole column.
-SCREEN = (
-    r"@|%40|[(\[{<] ?(?i:at|ät) ?[)\]}>]|-----BEGIN|eyJ[\w-]{8}|(?:" + KEY_PREFIXES + r")"
-    r"|(?i:bearer|basic|cookie|authorization|api[_-]?key|auth-token|secret|access[_-]?key|token|passw|pwd|passphrase|passcode|contrase|mot de passe)"
-    r"|[A-Za-z]{2}\d{2}[ -]?[A-Za-z0-9]{2}|\d(?:[\s().\-/\x{a0}\x{2011}]{0,3}\d){8}|\+\s?\(?\d|\(\d{2,5}\)|(?i:"
-    + PHONE_WORDS
-    + r")[^\d\n]{0,24}\d"
-    r"|\d{3}-\d{2}-\d{4}|\d{1,3}\.\d{1,3}\.\d{1,3}\.\d|[0-9A-Fa-f]:[0-9A-Fa-f:]{0,6}:|::|[A-Z0-9]{5} ?\d{2} ?\d|[0-9XYZ]\d{7}-?[A-Z]"
-    r"|0\d{1,4}[ /-]\d|[A-Za-z0-9+/]{24}|[\x{ad}\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2064}\x{feff}\x{ff00}-\x{ffef}]"
+
+def _substitute(pattern: str | re.Pattern[str], found: Callable[[re.Match[str], Replace], str]) -> Apply:
+    """`found` says what stands in the place of each match."""
+    compiled = re.compile(pattern)
+    return lambda text, replace: compiled.sub(lambda m: found(m, replace), text)
+
+
+class _Family(NamedTuple):
+    """Patterns of one kind. Whatever `apply` changes matches `trigger`, in RE2's syntax (no lookaround, ASCII classes)."""
+
+    trigger: str
+    apply: Apply
+
+
+_SPACE = "[^!-~]"  # RE2's \s knows ASCII only: whatever is no visible ASCII character may be a space
+_FAMILIES = (
+    _Family(r"-----BEGIN [A-Z0-9 ]*(?:KEY|CERTIFICATE|MESSAGE)", _substitute(_PEM, lambda m, r: r("KEY", m[0]))),
+    _Family(r"eyJ", _substitute(_JWT, lambda m, r: r("JWT", m[0]))),
+    _Family(
+        r"(?:^|[^A-Za-z0-9_])(?:sk-[\w-]|pk-lf-|AKIA[0-9A-Z]|ASIA[0-9A-Z]|gh[pousr]_|github_pat_|xox[abeoprs]-|AIza|hf_[A-Za-z0-9]"
+        r"|glpat-|npm_|ya29\.|SG\.|[sr]k_(?:live|test)_|dop_v1_|shpat_)",
+        _substitute(_KEY, lambda m, r: r("KEY", m[0])),
+    ),
+    _Family(
+        rf"(?i:authorization|x-api-key|api-key|x-auth-token)[\"']?{_SPACE}*[:=]",
+        _substitute(_HEADER, lambda m, r: m["label"] + r("SECRET", m["value"])),
+    ),
+    _Family(rf"(?i:cookie)[\"']?{_SPACE}*:", _substitute(_COOKIE, lambda m, r: m["label"] + r("SECRET", m["value"]))),
+    _Family(
+        rf"(?i:bearer|basic){_SPACE}+[A-Za-z0-9._~+/=-]{{12}}",
+        _substitute(_BEARER, lambda m, r: m["label"] + r("SECRET", m["value"])),
+    ),
+    _Family(
+        r"(?i:api[_-]?key|secret|secret[_-]?(?:access[_-]?)?key|access[_-]?(?:key|token)|passw(?:or)?d|passwort|pwd"
+        rf"|pass(?:phrase|code)|token|contraseña|mot de passe)[\"']?{_SPACE}*(?:[:=]+>?|(?i:is|ist|es|est)){_SPACE}*[\"']?[^\s\"',;&<>\[\]{{}}()]{{6}}",
+        _substitute(_ASSIGNED, lambda m, r: _assigned(m, r)),
+    ),
+    _Family(
+        r"://[^\s/@:\[\]]+:[^\s/@\[\]]+@", _substitute(_USERINFO, lambda m, r: m["label"] + r("SECRET", m["value"]))
+    ),
+    _Family(r"(?:@|%40)[^\s@]+\.", _substitute(_EMAIL, lambda m, r: r("EMAIL", m[0].replace("%40", "@").lower()))),
+    _Family(rf"[(\[{{<]{_SPACE}?(?i:at|@|ät){_SPACE}?[)\]}}>]", _substitute(_SPELT_EMAIL, lambda m, r: _spelt(m, r))),
+    _Family(
+        r"(?:^|[^A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11}", _substitute(_IBAN, lambda m, r: _iban(m, r))
+    ),
+    _Family(r"\d(?:[ -]?\d){12}", _substitute(_CARD, lambda m, r: _card(m, r))),
+    *(
+        _Family(trigger, _substitute(shape, lambda m, r, a=authority: _national(m, a, r)))
+        for trigger, shape, authority in _NATIONAL
+    ),
+    _Family(
+        rf"(?:^|[^\w.@/=#-])(?:\+|00){_SPACE}?\(?\d(?:[^A-Za-z0-9]{{0,3}}\d){{6}}",
+        _substitute(_PHONE, lambda m, r: _phone(m, r)),
+    ),
+    _Family(
+        r"(?:^|[^\w.,/#:=+-])(?:\(\d{2,5}\)[ \-/]?\d(?:[ .\-/]?\d){4}|(?:1[-. ])?[2-9]\d{2}[-. ]\d{3}[-. ]\d{4}"
+        r"|0\d{1,4}[ /-]\d(?:[ /-]?\d){4}|0[1-9](?:[ .]\d\d){4}|0\d{9})",
+        _substitute(_PHONE_SHAPE, lambda m, r: _phone_shape(m, r)),
+    ),
+    _Family(
+        rf"(?i:{PHONE_WORDS})[^0-9\n+@\[]{{0,24}}\d(?:[ .()/-]?\d){{6}}",
+        _substitute(_PHONE_NEAR, lambda m, r: m["label"] + _phone_shape(m, r, m["value"])),
+    ),
+    _Family(
+        r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d",
+        _substitute(_IP4, lambda m, r: m[0] if _VERSION.search(m.string, 0, m.start()) else r("IP", m[0])),
+    ),
+    _Family(r"::|(?:[0-9A-Fa-f]{1,4}:){6}", _substitute(_IP6, lambda m, r: _ip6(m, r))),
+    _Family(r"[A-Za-z0-9+/]{24}", _substitute(_BLOB, lambda m, r: _blob(m, r))),
 )
-_SCREEN = re.compile(re.sub(r"\\x\{([0-9a-f]+)\}", lambda m: f"\\u{int(m[1], 16):04x}", SCREEN))
+# Characters that hide others, wide ones, and digits that are not ASCII: the triggers can't see what they make of a text.
+_UNUSUAL = r"[\x{ad}\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2064}\x{feff}\x{ff00}-\x{ffef}]|[^\P{Nd}0-9]"
+# Whatever `redacted` changes matches this: for a whole column of texts at once.
+SCREEN = "|".join([_UNUSUAL, *(family.trigger for family in _FAMILIES)])
 
 
-def suspicious(text: str) -> bool:
-    """Whether a closer look may find anything: SCREEN, on one text."""
-    return _SCREEN.search(text) is not None
+def _set() -> re2.Set:
+    options = re2.Options()
+    options.max_mem = 256 * 1024 * 1024  # an upper bound, for states that are made as texts need them
+    triggers = re2.Set.SearchSet(options)
+    for trigger in (*(family.trigger for family in _FAMILIES), _UNUSUAL):
+        triggers.Add(trigger)
+    triggers.Compile()
+    return triggers
+
+
+_TRIGGERS = _set()
+_SCREEN = re2.compile(SCREEN.encode())
+
+
+def _hits(text: str) -> set[int]:
+    """Which families may find something; the number after the last one stands for unusual characters."""
+    data = text.encode("utf-8", "replace")
+    if not _SCREEN.search(data):
+        return set()
+    hits = _TRIGGERS.Match(data)
+    # None: the set gave up on this text, as it may. Then everything is looked for.
+    return set(range(len(_FAMILIES) + 1)) if hits is None else set(hits)
 
 
 def redacted(text: str, replace: Replace, deep: bool = True) -> str:
@@ -121,47 +219,20 @@ def redacted(text: str, replace: Replace, deep: bool = True) -> str:
 
     A text that hides characters (zero width, full width) is looked at without them, and stays without them if that finds any.
     """
-    if not suspicious(text):
+    hits = _hits(text)
+    if not hits:
         return text
     plain = text
-    if _UNUSUAL.search(text):
+    if unusual := len(_FAMILIES) in hits:
         plain = _HIDDEN.sub("", unicodedata.normalize("NFKC", text))
-    found = _patterns(plain, replace)
-    if deep and len(plain) >= 24:
-        found = _BLOB.sub(lambda m: _blob(m, replace), found)
+    found = plain
+    for n, family in enumerate(_FAMILIES):
+        if (unusual or n in hits) and (deep or family.apply is not _FAMILIES[-1].apply):
+            changed = family.apply(found, replace)
+            if changed != found:
+                # What was taken out may have hidden the beginning of something else.
+                found, hits = changed, hits | _hits(changed)
     return text if found == plain else found
-
-
-def _patterns(text: str, replace: Replace) -> str:
-    if "-----BEGIN" in text:
-        text = _PEM.sub(lambda m: replace("KEY", m[0]), text)
-    if "eyJ" in text:
-        text = _JWT.sub(lambda m: replace("JWT", m[0]), text)
-    text = _KEY.sub(lambda m: replace("KEY", m[0]), text)
-    for pattern in (_HEADER, _COOKIE, _BEARER):
-        text = pattern.sub(lambda m: m["label"] + replace("SECRET", m["value"]), text)
-    text = _ASSIGNED.sub(lambda m: _assigned(m, replace), text)
-    if "@" in text or "%40" in text:
-        text = _USERINFO.sub(lambda m: m["label"] + replace("SECRET", m["value"]), text)
-        text = _EMAIL.sub(lambda m: replace("EMAIL", m[0].replace("%40", "@").lower()), text)
-    if "(" in text or "[" in text or "{" in text or "<" in text:
-        text = _SPELT_EMAIL.sub(lambda m: _spelt(m, replace), text)
-    if _has_digits(text):
-        text = _IBAN.sub(lambda m: _iban(m, replace), text)
-        text = _CARD.sub(lambda m: _card(m, replace), text)
-        for pattern, authority in _NATIONAL:
-            text = pattern.sub(lambda m, a=authority: _national(m, a, replace), text)
-        text = _PHONE.sub(lambda m: _phone(m, replace), text)
-        text = _PHONE_SHAPE.sub(lambda m: _phone_shape(m, replace), text)
-        text = _PHONE_NEAR.sub(lambda m: m["label"] + _phone_shape(m, replace, m["value"]), text)
-        text = _IP4.sub(lambda m: m[0] if _VERSION.search(m.string, 0, m.start()) else replace("IP", m[0]), text)
-    if ":" in text:
-        text = _IP6.sub(lambda m: _ip6(m, replace), text)
-    return text
-
-
-def _has_digits(text: str) -> bool:
-    return any(c.isdigit() for c in text)
 
 
 def _assigned(m: re.Match[str], replace: Replace) -> str:
@@ -209,7 +280,7 @@ def _national(m: re.Match[str], authority: str, replace: Replace) -> str:
     from importlib import import_module
 
     value = m.groupdict().get("value") or m[0]
-    module = import_module(f"stdnum.{authority}") if authority != "gb.nino" else None
+    module = import_module(f"stdnum.{authority}") if authority else None
     if module is not None and not module.is_valid(value):
         return m[0]
     compact = re.sub(r"[\s.-]", "", value)

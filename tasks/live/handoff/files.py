@@ -106,7 +106,8 @@ def receive(workspace: Workspace) -> Account:
                 stored, duplicate = lake.append("annotations", annotations)
                 lake.append("rejects", rejects)
                 account.add(stored, duplicate, rejects)
-                offsets.done(path, chunk.position)
+                offsets.read(path, chunk.position)
+                offsets.save()
             waits = unfinished(path, offsets.position(path))
             account.unfinished += [waits] if waits else []
         return account
