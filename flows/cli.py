@@ -6,16 +6,16 @@ Exit codes: 0 ok · 1 unexpected · 2 usage or configuration · 3 validation fai
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from tasks.errors import GATE_REFUSED, INTERRUPTED, OK, PARTIAL, UNEXPECTED, USAGE, Refused
+from flows import capture_cli
+from flows.shown import JsonOption, WorkspaceOption, account_text, find, keep_stdout_for_the_document, show
+from tasks.errors import GATE_REFUSED, INTERRUPTED, OK, UNEXPECTED, USAGE, Refused
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,13 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turns the production logs of an LLM application into better models, one audited turn at a time.",
 )
-WorkspaceOption = Annotated[
-    Path | None,
-    typer.Option("--workspace", "-w", help="The workspace; default: FLYWHEEL_WORKSPACE, or around this folder."),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on stdout; everything else goes to stderr.")
-]
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -53,100 +46,16 @@ def init(
     from tasks.live import snapshot
 
     workspace = snapshot.init(directory, PROJECT, answers, remote, with_uncommitted)
-    _show(
+    show(
         as_json,
         {"workspace": str(workspace.root)},
         f"workspace ready: {workspace.root}\nput logs into {workspace.inbox}, then: flywheel turn",
     )
 
 
-@app.command()
-def capture(
-    files: Annotated[
-        list[Path] | None, typer.Argument(help="Log files and folders; default: data/inbox and what the receiver took.")
-    ] = None,
-    rebuild: Annotated[bool, typer.Option(help="Make the captured tables anew from the raw segments.")] = False,
-    mlflow: Annotated[str | None, typer.Option(help="Pull from this MLflow tracking server instead.")] = None,
-    experiment: Annotated[list[str] | None, typer.Option(help="With --mlflow: only these experiments (names).")] = None,
-    watch: Annotated[float | None, typer.Option(help="Go on, looking every so many seconds for what is new.")] = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Read logs of any known dialect into the lake, redacted. Exits 7 when too much was rejected.
-
-    Examples: flywheel capture ~/exports/langfuse --watch 60
-              flywheel capture --mlflow http://127.0.0.1:5000
-    """
-    from tasks.live import capture as live
-
-    place = _find(workspace)
-    paths = [f.resolve() for f in files or []] or None
-    if watch:
-        from tasks.live.sources import watch as changes
-
-        for _ in changes(paths or [place.inbox, place.spool], watch):
-            print(_account_text(live.capture(place, paths)), flush=True)
-    if rebuild:
-        account = live.rebuild(place)
-    elif mlflow:
-        from tasks.live.mlflow_server import capture_server
-
-        account = capture_server(place, mlflow, experiment or [])
-    else:
-        account = live.capture(place, paths)
-    _show(as_json, account.as_dict(), _account_text(account))
-    if account.reject_share() > place.params("capture", live.CaptureParams).max_reject_share:
-        print(
-            f"error: {account.rejected} of {account.seen} records were rejected ({account.reasons})\n"
-            "  fix: flywheel quarantine list shows them with file, line and reason; mend the log and capture it again",
-            file=sys.stderr,
-        )
-        raise typer.Exit(PARTIAL)
-
-
-quarantine = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Records that could not be read, and what to do."
-)
-app.add_typer(quarantine, name="quarantine")
-CodeOption = Annotated[str, typer.Option("--code", help="Only those rejected for this reason.")]
-
-
-@quarantine.command("list")
-def quarantine_list(code: CodeOption = "", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """What was rejected and not yet released, by source and reason, and the newest of it with where its bytes are."""
-    from tasks.live.quarantine import held
-
-    found = held(_find(workspace), code)
-    lines = [f"{c['n']:>8,}  {c['code']:<16}  {c['source']}" for c in found["counts"]]
-    lines += [f"  {r['raw_segment']}:{r['raw_line']}  {r['code']}: {r['message']}" for r in found["newest"]]
-    _show(as_json, found, "\n".join(lines) or "the quarantine is empty")
-
-
-@quarantine.command("replay")
-def quarantine_replay(code: CodeOption = "", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Read rejected records again, with today's dialects and what was captured since."""
-    from tasks.live.quarantine import replay
-
-    done = replay(_find(workspace), code)
-    _show(
-        as_json,
-        done,
-        f"{done.tried} tried, {done.released} released ({done.stored} rows stored); still held: {done.still}",
-    )
-
-
-@quarantine.command("dismiss")
-def quarantine_dismiss(
-    code: Annotated[str, typer.Argument(help="The reason whose records are let go.")],
-    reason: Annotated[str, typer.Option(help="Why; it is kept.")],
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Let the rejected records of one reason go. Their bytes stay in the raw segments."""
-    from tasks.live.quarantine import dismiss
-
-    n = dismiss(_find(workspace), code, reason)
-    _show(as_json, {"dismissed": n}, f"{n} dismissed")
+app.command()(capture_cli.capture)
+app.command()(capture_cli.listen)
+app.add_typer(capture_cli.quarantine, name="quarantine")
 
 
 @app.command()
@@ -154,8 +63,8 @@ def mine(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
     """Place new interactions at the wall and run the detectors over them."""
     from tasks.live.mining import mine
 
-    found = mine(_find(workspace))
-    _show(as_json, found, f"placed {found.placed or 'nothing new'}\nsignals {found.signals or 'nothing new'}")
+    found = mine(find(workspace))
+    show(as_json, found, f"placed {found.placed or 'nothing new'}\nsignals {found.signals or 'nothing new'}")
 
 
 @app.command()
@@ -163,13 +72,13 @@ def send(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
     """Choose the next batch and write it to data/outbox for people."""
     from tasks.live.handoff.files import send
 
-    batch = send(_find(workspace))
+    batch = send(find(workspace))
     text = (
         f"{batch.folder}: {batch.parts} of {batch.window} interactions"
         if batch
         else "nothing to send: the window is too small"
     )
-    _show(as_json, batch, text)
+    show(as_json, batch, text)
 
 
 @app.command()
@@ -177,8 +86,8 @@ def receive(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> N
     """Take in the answer files in data/answers."""
     from tasks.live.handoff.files import receive
 
-    account = receive(_find(workspace))
-    _show(as_json, account.as_dict(), _account_text(account))
+    account = receive(find(workspace))
+    show(as_json, account.as_dict(), account_text(account))
 
 
 @app.command()
@@ -187,11 +96,11 @@ def freeze(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
     from tasks.live import snapshot
     from tasks.live.freeze import freeze
 
-    place = _find(workspace)
+    place = find(workspace)
     with place.lock("snapshot"):
         frozen = freeze(place)
         snapshot.track_frozen(place)
-    _show(
+    show(
         as_json,
         frozen,
         f"{frozen.answered} answered interactions, champion {frozen.champion}; {'changed' if frozen.changed else 'unchanged'}",
@@ -207,7 +116,7 @@ def retrain(
     as_json: JsonOption = False,
 ) -> None:
     """Freeze, run the stages, commit the snapshot, record the challenger. Exits 3 on bad data, 4 when the gate refuses."""
-    place = _find(workspace)
+    place = find(workspace)
     from flows.server import prefect_for
 
     with prefect_for(place):
@@ -215,9 +124,9 @@ def retrain(
 
         done = retrain(place.root, force)
     if done is None:
-        _show(as_json, None, "nothing to do: not enough new labels (retrain.min_new_labels)")
+        show(as_json, None, "nothing to do: not enough new labels (retrain.min_new_labels)")
         return
-    _show(as_json, done, f"{done.snapshot}: {done.decision}\n" + "\n".join(f"  {r}" for r in done.reasons))
+    show(as_json, done, f"{done.snapshot}: {done.decision}\n" + "\n".join(f"  {r}" for r in done.reasons))
     if done.decision == "refuse":
         raise typer.Exit(GATE_REFUSED)
 
@@ -227,8 +136,8 @@ def judge(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
     """Show the newest verdict with its reasons. Exits 4 where it refuses."""
     from tasks.live import snapshot
 
-    verdict = snapshot.report(_find(workspace), "verdict")
-    _show(as_json, verdict, f"{verdict['decision']}\n" + "\n".join(f"  {r}" for r in verdict["reasons"]))
+    verdict = snapshot.report(find(workspace), "verdict")
+    show(as_json, verdict, f"{verdict['decision']}\n" + "\n".join(f"  {r}" for r in verdict["reasons"]))
     if verdict["decision"] == "refuse":
         raise typer.Exit(GATE_REFUSED)
 
@@ -238,9 +147,9 @@ def promote(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> N
     """Make the judged challenger champion. Exits 4 unless the verdict says so and the champion is still the one judged."""
     from tasks.live import registry
 
-    done = registry.promote(_find(workspace))
+    done = registry.promote(find(workspace))
     text = f"champion is version {done.version}" + (f", it replaced {done.replaced}" if done.changed else " already")
-    _show(as_json, done, text)
+    show(as_json, done, text)
 
 
 @app.command()
@@ -248,14 +157,14 @@ def rollback(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> 
     """Bring back the champion that the present one replaced. Nothing is deleted."""
     from tasks.live import registry
 
-    done = registry.rollback(_find(workspace))
-    _show(as_json, done, f"champion is version {done.version} again; {done.replaced} is marked as rolled back")
+    done = registry.rollback(find(workspace))
+    show(as_json, done, f"champion is version {done.version} again; {done.replaced} is marked as rolled back")
 
 
 @app.command()
 def turn(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """One turn of the loop: whatever is ready is done, nothing waits for people. Exits 4 when the gate refuses."""
-    place = _find(workspace)
+    place = find(workspace)
     from flows.server import prefect_for
 
     with prefect_for(place):
@@ -264,15 +173,15 @@ def turn(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
         done = turn(place.root)
     document = asdict(done) | {"captured": done.captured.as_dict(), "received": done.received.as_dict()}
     lines = [
-        f"captured   {_account_text(done.captured)}",
+        f"captured   {account_text(done.captured)}",
         f"mined      {done.mined.signals or 'nothing new'}",
-        f"received   {_account_text(done.received)}",
+        f"received   {account_text(done.received)}",
         f"sent       {done.sent.parts if done.sent else 'nothing'}{f' in {done.sent.folder}' if done.sent else ''}",
         f"retrained  {f'{done.retrained.snapshot}: {done.retrained.decision}' if done.retrained else 'not due'}",
         *(f"           {r}" for r in (done.retrained.reasons if done.retrained else [])),
         f"promoted   {f'version {done.promoted.version}' if done.promoted else 'nothing'}",
     ]
-    _show(as_json, document, "\n".join(lines))
+    show(as_json, document, "\n".join(lines))
     if done.retrained and done.retrained.new and done.retrained.decision == "refuse":
         raise typer.Exit(GATE_REFUSED)
 
@@ -282,8 +191,8 @@ def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
     """What the lake holds, the newest snapshot and verdict, the newest rejects. Reads files only; needs no server."""
     from tasks.live.status import as_text, read
 
-    document = read(_find(workspace))
-    _show(as_json, document, as_text(document))
+    document = read(find(workspace))
+    show(as_json, document, as_text(document))
 
 
 @app.command()
@@ -310,7 +219,7 @@ def demo(
         table = Table(quiet=as_json)
         done = play(place, seed, turns, table.add)
         table.close(done, place.root)
-    _show(as_json, done.as_dict(), "")
+    show(as_json, done.as_dict(), "")
 
 
 def main() -> None:
@@ -319,7 +228,7 @@ def main() -> None:
 
     quiet_environment()
     if "--json" in sys.argv:
-        _keep_stdout_for_the_document()
+        keep_stdout_for_the_document()
     try:
         code = app(standalone_mode=False)  # what a verb raised as typer.Exit comes back as its code
     except typer.Abort:
@@ -343,53 +252,6 @@ def main() -> None:
         )
         sys.exit(UNEXPECTED)
     sys.exit(code or OK)
-
-
-_document_out = sys.stdout
-
-
-def _keep_stdout_for_the_document() -> None:
-    """With --json, whatever a library or a stage prints goes to stderr: stdout holds one document and nothing else."""
-    global _document_out
-    _document_out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-
-def _show(as_json: bool, value: Any, text: str) -> None:
-    if as_json:
-        plain = asdict(value) if is_dataclass(value) else value
-        print(json.dumps(plain, indent=2, sort_keys=False, default=str), file=_document_out, flush=True)
-    elif text:
-        print(text)
-
-
-def _account_text(account: Any) -> str:
-    if not account.seen and not account.unfinished and not account.resumed:
-        return "nothing new"
-    names = ("stored", "duplicate", "rejected", "attached", "waiting")
-    counts = [f"{getattr(account, name)} {name}" for name in names if name != "waiting" or account.waiting]
-    resumed = f" + {account.resumed} resumed" if account.resumed else ""
-    text = f"{account.seen}{resumed} = " + " + ".join(counts)
-    for reason, n in sorted(account.reasons.items()):
-        text += f"\n           rejected: {n} {reason}{HINTS.get(reason, '')}"
-    for waiting in account.unfinished:
-        text += f"\n           waiting: {waiting}"
-    if account.redacted:
-        text += "\n           redacted: " + ", ".join(f"{n} {kind}" for kind, n in account.redacted.items())
-    return text
-
-
-HINTS = {
-    "no_content": "; switch content capture on in the application (flywheel quarantine list --code no_content says how)",
-    "unknown_dialect": "; docs/dialects.md lists what is read",
-    "incomplete": "; capture the export that holds the prompts, then flywheel quarantine replay",
-}
-
-
-def _find(workspace: Path | None) -> Any:
-    from tasks.live.workspace import find
-
-    return find(workspace)
 
 
 if __name__ == "__main__":

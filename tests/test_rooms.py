@@ -18,7 +18,7 @@ ENGINES = {"prefect", "mlflow", "dvc", "duckdb", "great_expectations", "deltalak
 DOORS = {
     "duckdb": {"tasks/live/lake.py", "tasks/stages/validate.py"},
     "deltalake": {"tasks/live/lake.py"},
-    "mlflow": {"tasks/live/registry.py"},
+    "mlflow": {"tasks/live/registry.py", "tasks/live/mlflow_server.py"},
     "dvc": {"tasks/live/snapshot.py"},
     "great_expectations": {"tasks/stages/validate.py", "expectations/engine.py"},
 }

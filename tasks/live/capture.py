@@ -54,7 +54,7 @@ def capture(workspace: Workspace, paths: list[Path] | None = None) -> Account:
                 run.account.files += 1
                 origin = _origin(workspace, path)
                 for chunk in chunks(path, start, CHUNK_BYTES):
-                    run.take(chunk, run.edge.text(path.name, ""), origin)
+                    run.take(chunk, run.edge.text(path.name, ""), origin, clean=path.parent == workspace.spool)
                     offsets.read(path, chunk.position)
                     if run.commit(COMMIT_BYTES):
                         offsets.save()
@@ -63,6 +63,9 @@ def capture(workspace: Workspace, paths: list[Path] | None = None) -> Account:
                 run.account.unfinished.append(waits)
         run.commit(0)
         offsets.save()
+        for path in given:
+            if path.parent == workspace.spool and offsets.start(path) is None:
+                path.unlink()  # the receiver's copy: it is in the raw segments now
         return run.ended()
 
 
@@ -129,9 +132,11 @@ class _Run:
         self.edge = edge_of(workspace)
         self._intake = Intake(Lake(workspace.lake), Segments(workspace.raw), wait_us(workspace), self.account)
 
-    def take(self, chunk: Chunk, source: str, origin: str) -> None:
+    def take(self, chunk: Chunk, source: str, origin: str, clean: bool = False) -> None:
+        """`clean`: the receiver redacted it already."""
+        edge = None if clean else self.edge
         with _full_disk_refused(source, len(chunk.data) * 2):
-            self._intake.take(chunk.data, self.edge, source, origin, time.time_ns() // 1000, chunk.flaws)
+            self._intake.take(chunk.data, edge, source, origin, time.time_ns() // 1000, chunk.flaws)
 
     def commit(self, at_least: int) -> bool:
         """Commit, where at least so many bytes wait for it."""

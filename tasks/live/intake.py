@@ -93,13 +93,19 @@ class Intake:
         self._again = [CONTENT.empty_table()]
 
     def take(
-        self, data: bytes, edge: Edge, source: str, origin: str, now: int, flaws: Sequence[BadRecord] = ()
+        self, data: bytes, edge: Edge | None, source: str, origin: str, now: int, flaws: Sequence[BadRecord] = ()
     ) -> None:
-        """Redact, keep, then store the lines of one chunk; `flaws` are what its source could not hand on."""
+        """Redact, keep, then store the lines of one chunk; `flaws` are what its source could not hand on.
+
+        Without an `edge` the lines are kept as they are: they have been through one.
+        """
         self.account.bytes += len(data)
         self.uncommitted += len(data)
-        kept, read = clean(data, edge, origin, self._conversations)
-        if not kept and not flaws:
+        if edge is None:
+            kept, read = [data], reread(data, origin)
+        else:
+            kept, read = clean(data, edge, origin, self._conversations)
+        if not any(kept) and not flaws:
             return
         segment = self.segments.write(
             b"".join(kept), source, origin, now, flaws=tuple((f.code, f.message) for f in flaws)
