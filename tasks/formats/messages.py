@@ -163,7 +163,9 @@ def _names_role(value: dict[str, Any]) -> bool:
 
 
 def _is_message(value: dict[str, Any]) -> bool:
-    return isinstance(value.get("role"), str) or (
+    role = value.get("role")
+    # {"role": "billing assistant"} alone is the variable of somebody's prompt template, not a message.
+    return (isinstance(role, str) and (role.lower() in ROLES or "content" in value or "parts" in value)) or (
         _names_role(value)
         and any(
             k in value

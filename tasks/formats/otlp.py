@@ -220,6 +220,9 @@ def _log(log: _Leaf, parsed: Parsed) -> None:
             parsed.feedback.append(_evaluation(a, log.raw, "", native))
         elif name == OPERATION_DETAILS:
             said = read({"gen_ai.operation.name": "chat"} | a, [])
+            if said is None:  # an embedding, or a tool: no generation
+                parsed.attached += 1
+                return
             at = nanoseconds(
                 log.raw, "timeUnixNano" if log.raw.get("timeUnixNano") not in (None, "0", 0) else "observedTimeUnixNano"
             )
