@@ -115,12 +115,12 @@ def rebuild(workspace: Workspace) -> Account:
 def edge_of(workspace: Workspace) -> Edge:
     """The edge of this workspace. A missing key refuses; it never falls back to a known one."""
     params = workspace.params("capture", CaptureParams)
-    names = None
-    if params.names_model:
-        from tasks.redact.names import load
+    key = workspace.pseudonym_key()
+    if not (params.redact and params.names_model):
+        return Edge(key, params.redact)
+    from tasks.redact.names import load
 
-        names = load(params.names_model)
-    return Edge(workspace.pseudonym_key(), params.redact, names)
+    return Edge(key, names=load(params.names_model))
 
 
 class _Run:

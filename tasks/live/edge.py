@@ -150,7 +150,8 @@ class _PlainLines:
         if self.edge.texts:
             labels = set().union(*(native_fast.labels(rows[n]) for n in plain))
             if self.edge.safe.issuperset(labels) or self.edge.look(labels):
-                for k in _seen([rows[n].texts() for n in plain]):
+                looked = range(len(plain)) if self.edge.names else _seen([rows[n].texts() for n in plain])
+                for k in looked:
                     done[plain[k]] = _replaced_texts(rows[plain[k]], self.edge)
             else:
                 done = [False] * len(rows)

@@ -107,10 +107,12 @@ CREDENTIAL_KEYS = frozenset(
     ]
 )
 TRACEBACK_KEYS = frozenset(("traceback", "exception.stacktrace", "stacktrace", "traceback_str", "stack_trace"))
-# Values under these are ids, times and measures by which records are joined: a pattern for numbers must not fire in them.
+# Values of one word under these are ids, times and measures by which records are joined: a pattern for numbers must not fire
+# in them.
 _STRUCTURAL = re.compile(
-    r"(?i)(?:^|[._])(?:\w*(?:id|ids|hash|digest|nano|timestamp|created|updated|fingerprint|seed|intvalue|doublevalue|dotted_order|order|model|sha256|md5)"
-    r"|type|role|time|start_time|end_time|ts|date|version|flywheel)$|(?:Id|At|Time|Date|Hash)$|_at$|_time$"
+    r"(?:^|[._-])(?i:(?:trace|span|run|user|session|event|request|response|message|call|parent|project|conversation|thread|uu|gu)?ids?"
+    r"|hash|digest|nano|timestamp|created|updated|fingerprint|seed|intvalue|doublevalue|dotted_order|order|model|sha256|md5|type|role"
+    r"|time|ts|date|version|flywheel|at)$|[a-z](?:Ids?|At|Time|Date|Hash|UnixNano)$"
 )
 _SESSION_KEYS = (
     "session_id", "sessionId", "session.id", "gen_ai.conversation.id", "conversation_id", "conversation_hash", "thread_id",
@@ -309,7 +311,7 @@ class _Walk:
                 return value if new is opened else orjson.dumps(new).decode()
         if not self.edge.texts:
             return value
-        if key and _STRUCTURAL.search(key):
+        if key and _STRUCTURAL.search(key) and not any(c.isspace() for c in value):
             # Only an e-mail makes an id personal beyond doubt; the same surrogate everywhere keeps the joins.
             return self.edge.text(value, "", self.tenant) if "@" in value else value
         return self._text(value)

@@ -308,7 +308,10 @@ def _ip6(m: re.Match[str], replace: Replace) -> str:
         address = ipaddress.IPv6Address(m[0])
     except ValueError:
         return m[0]
-    return m[0] if len(m[0]) < 4 else replace("IP", str(address))
+    # `a::b` is a name in half of the programming languages; an address that people write has a digit or three groups.
+    groups = [group for group in m[0].split(":") if group]
+    telling = any(c.isdigit() for c in m[0]) or len(groups) > 2
+    return replace("IP", str(address)) if len(m[0]) >= 4 and groups and telling else m[0]
 
 
 def _blob(m: re.Match[str], replace: Replace) -> str:
