@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import re
 from pathlib import Path
 
 import orjson
@@ -90,8 +91,6 @@ def test_a_conversation_has_one_surrogate_for_one_value_wherever_it_stands(place
     (row,) = lake.query("SELECT * FROM interactions").to_pylist()
     (feedback,) = lake.query("SELECT * FROM feedback").to_pylist()
     everything = "".join([row["messages"], row["response"], row["contexts"], row["error"] or "", feedback["comment"]])
-    import re
-
     mails = re.findall(r"\[EMAIL_\w+\]", everything)
     assert len(mails) >= 5 and len(set(mails)) == 1
     phones = re.findall(r"\[PHONE_\w+\]", everything)
@@ -244,7 +243,11 @@ def test_the_users_of_the_demo_stand_in_no_file_that_the_loop_made(played):
     users = set()
     for path in (place.inbox).glob("*.jsonl"):
         for line in path.read_bytes().splitlines():
-            for row in _objects(orjson.loads(line)):
+            try:
+                document = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue  # the demo's logs have torn lines too
+            for row in _objects(document):
                 if row.get("key") in ("user.id", "enduser.id"):
                     users.add(next(iter(row["value"].values())).encode())
                 elif isinstance(row.get("user_id"), str):

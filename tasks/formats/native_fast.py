@@ -21,6 +21,7 @@ EARLIEST, LATEST = EPOCH + timedelta(microseconds=EARLIEST_US), EPOCH + timedelt
 Id = Annotated[str, msgspec.Meta(min_length=1)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 # Fields in the order of their names: encoded, they are canonical JSON.
@@ -59,8 +60,8 @@ class PlainInteraction(
     environment: str = ""
     language: str = ""
     confidence: float | None = None
-    latency_ms: float | None = None
-    ttft_ms: float | None = None
+    latency_ms: Milliseconds | None = None
+    ttft_ms: Milliseconds | None = None
     cost_usd: float | None = None
     input_tokens: Count | None = None
     output_tokens: Count | None = None

@@ -27,8 +27,9 @@ from tasks.redact import Edge
 CHUNK_BYTES = 8 * 1024 * 1024  # one raw segment, one fsync
 COMMIT_BYTES = 256 * 1024 * 1024  # a commit takes about as long as a megabyte of records
 DAY_US = 86_400_000_000
-# The tables that derive from the raw segments alone.
-CAPTURED = ("interactions", "feedback", "parts", "waiting", "rejects")
+# The tables that derive from the raw segments alone; rejects are also written where answers are received.
+OWN = ("interactions", "feedback", "parts", "waiting")
+CAPTURED = (*OWN, "rejects")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ class _Run:
     """One run of capture: what its chunks go through, and its account. Only under the lock "capture"."""
 
     def __init__(self, workspace: Workspace):
-        sweep(workspace.lake, ("interactions", "feedback"))
+        sweep(workspace.lake, OWN)
+        sweep(workspace.lake, ("rejects",), older_than_s=DAY_US / 1e6)
         self.account = Account()
         self.edge = edge_of(workspace)
         self._intake = Intake(Lake(workspace.lake), Segments(workspace.raw), wait_us(workspace), self.account)

@@ -194,8 +194,11 @@ class Pending:
         self._writer, self.rows = None, 0
 
 
-def sweep(lake: Path, tables: Iterable[str]) -> None:
-    """Remove what a process that died wrote and did not commit. Only for who alone writes these tables."""
+def sweep(lake: Path, tables: Iterable[str], older_than_s: float = 0) -> None:
+    """Remove what a process that died wrote and did not commit. For who alone writes these tables, or with an age at which
+    nobody writes on it any more.
+    """
     for table in tables:
         for left in (lake / table).glob(f"{UNCOMMITTED}*"):
-            left.unlink()
+            if time.time() - left.stat().st_mtime >= older_than_s:
+                left.unlink()

@@ -84,6 +84,8 @@ def interactions(placed: Sequence[Placed]) -> pa.Table:
     responses = [r.outputs[0]["content"] if r.outputs else "" for r in raws]
     outputs = [b"[]" if _is_plain(r.outputs) else _json(r.outputs) for r in raws]
     columns: dict[str, Any] = {name: [getattr(r, name) for r in raws] for name in AS_THEY_ARE}
+    for name in ("latency_ms", "ttft_ms"):  # a clock that ran backwards is no reason to lose the exchange
+        columns[name] = [None if v is not None and v < 0 else v for v in columns[name]]
     for name in AS_JSON:
         empty = EMPTY[name]
         columns[name] = [_json(v).decode() if (v := getattr(r, name)) else empty for r in raws]

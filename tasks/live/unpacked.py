@@ -64,8 +64,10 @@ class Unpacked:
                 self.given += len(out)
                 self.ready += out
                 if self.given > BOMB_BYTES and self.given > BOMB_RATIO * self.taken:
-                    self.ready.clear()
-                    self._stop("bomb", f"{self.name} unpacks to more than {BOMB_RATIO} times its size; it was not read")
+                    del self.ready[self.ready.rfind(b"\n") + 1 :]
+                    self._stop(
+                        "bomb", f"{self.name} unpacks to more than {BOMB_RATIO} times its size; no more was read"
+                    )
                     return
             piece = getattr(self.unpacker, "unused_data", b"") if self._is_whole() else b""
 
