@@ -70,7 +70,7 @@ def parse(document: dict[str, Any], origin: str = "") -> Parsed:
     known = ", ".join(str(k)[:40] for k in sorted(document)[:6])
     raise BadRecord(
         "unknown_dialect",
-        f"no dialect has the keys {known}; docs/dialects.md lists what is read, and a [mapping] reads any JSON lines",
+        f"no dialect has the keys {known}; docs/dialects.md lists what is read, and how a mapping in dialects.toml reads any JSON lines",
     )
 
 

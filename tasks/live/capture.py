@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import Refused
+from tasks.formats.mapping import Mappings
 from tasks.live.intake import Account, Intake
 from tasks.live.lake import Lake, sweep
 from tasks.live.segments import Segments
@@ -27,6 +28,7 @@ from tasks.redact import Edge
 CHUNK_BYTES = 8 * 1024 * 1024  # one raw segment, one fsync
 COMMIT_BYTES = 256 * 1024 * 1024  # a commit takes about as long as a megabyte of records
 DAY_US = 86_400_000_000
+MAPPINGS = "dialects.toml"  # in the workspace: how to read log lines of the team's own shapes
 # The tables that derive from the raw segments alone; rejects are also written where answers are received.
 OWN = ("interactions", "feedback", "parts", "waiting")
 CAPTURED = (*OWN, "rejects")
@@ -58,12 +60,12 @@ def capture(workspace: Workspace, paths: list[Path] | None = None) -> Account:
                     run.take(chunk, run.edge.text(path.name, ""), origin, clean=path.parent == workspace.spool)
                     offsets.read(path, chunk.position)
                     if run.commit(COMMIT_BYTES):
-                        offsets.save()
+                        _save(offsets)
             waits = unfinished(path, offsets.position(path))
             if waits:
                 run.account.unfinished.append(waits)
         run.commit(0)
-        offsets.save()
+        _save(offsets)
         for path in given:
             if path.parent == workspace.spool and offsets.start(path) is None:
                 path.unlink()  # the receiver's copy: it is in the raw segments now
@@ -91,7 +93,7 @@ def rebuild(workspace: Workspace) -> Account:
         fresh.mkdir(parents=True)
         account = Account()
         segments = Segments(workspace.raw)
-        intake = Intake(Lake(fresh), segments, wait_us(workspace), account)
+        intake = Intake(Lake(fresh), segments, wait_us(workspace), account, rereading(workspace))
         for segment, body in segments.all():
             intake.replay(segment, body)
             if intake.uncommitted >= COMMIT_BYTES:
@@ -117,11 +119,17 @@ def edge_of(workspace: Workspace) -> Edge:
     """The edge of this workspace. A missing key refuses; it never falls back to a known one."""
     params = workspace.params("capture", CaptureParams)
     key = workspace.pseudonym_key()
-    if not (params.redact and params.names_model):
-        return Edge(key, params.redact)
-    from tasks.redact.names import load
+    names = None
+    if params.redact and params.names_model:
+        from tasks.redact.names import load
 
-    return Edge(key, names=load(params.names_model))
+        names = load(params.names_model)
+    return Edge(key, params.redact, names, Mappings(workspace.root / MAPPINGS).line)
+
+
+def rereading(workspace: Workspace) -> Edge | None:
+    """What kept lines go through when they are read again: nothing, where there are no mappings."""
+    return edge_of(workspace) if (workspace.root / MAPPINGS).is_file() else None
 
 
 class _Run:
@@ -132,7 +140,8 @@ class _Run:
         sweep(workspace.lake, ("rejects",), older_than_s=DAY_US / 1e6)
         self.account = Account()
         self.edge = edge_of(workspace)
-        self._intake = Intake(Lake(workspace.lake), Segments(workspace.raw), wait_us(workspace), self.account)
+        lake, segments = Lake(workspace.lake), Segments(workspace.raw)
+        self._intake = Intake(lake, segments, wait_us(workspace), self.account, self.edge)
 
     def take(self, chunk: Chunk, source: str, origin: str, clean: bool = False) -> None:
         """`clean`: the receiver redacted it already."""
@@ -153,6 +162,11 @@ class _Run:
             self._intake.settle(time.time_ns() // 1000, mark=True)
         self.account.redacted = dict(sorted(self.edge.counts.items()))
         return self.account
+
+
+def _save(offsets: Offsets) -> None:
+    with _full_disk_refused("how far the logs are read", 1024 * 1024):
+        offsets.save()
 
 
 @contextmanager

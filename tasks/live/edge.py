@@ -92,14 +92,14 @@ def clean(data: bytes, edge: Edge, origin: str, lookup: Lookup) -> tuple[list[by
     return plain.kept, read
 
 
-def reread(data: bytes, origin: str) -> Read:
-    """Kept lines, read again: what stands in them has been replaced already."""
+def reread(data: bytes, origin: str, edge: Edge | None = None) -> Read:
+    """Kept lines, read again: what stands in them has been replaced already. `edge` as for reread_line."""
     plain = _PlainLines(None)
     for piece in _pieces(data):
         plain.take(piece)
     read = plain.end()
     for number, _, line in plain.others:
-        read.add(number, reread_line(line, origin))
+        read.add(number, reread_line(line, origin, edge))
     return read
 
 
@@ -213,10 +213,14 @@ def _pieces(data: bytes) -> Iterator[bytes]:
         start = end
 
 
-def reread_line(line: bytes, origin: str) -> Parsed:
-    """One kept line, read again."""
+def reread_line(line: bytes, origin: str, edge: Edge | None = None) -> Parsed:
+    """One kept line, read again. What `edge` can translate only now, because a mapping for it was written since, goes through
+    it only now: which of its fields are identities was not known before.
+    """
     try:
-        return parse(load_line(line), origin)
+        document = load_line(line)
+        translated = edge.translate(document) if edge is not None else None
+        return parse(edge.document(translated) if translated else document, origin)
     except BadRecord as e:
         return Parsed(rejects=[e])
 
@@ -229,6 +233,7 @@ def _closely(
     for number, at, line in others:
         try:
             document = load_line(line)
+            document = edge.translate(document) or document
         except BadRecord as e:
             kept[at] = edge.line(line).replace(b"\n", b" ") + b"\n"
             read.rejects.append((number, e))

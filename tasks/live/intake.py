@@ -76,13 +76,16 @@ class Account:
 
 
 class Intake:
-    """Takes chunks of lines into one lake. `wait_us`: how long an interaction waits for a record that completes it."""
+    """Takes chunks of lines into one lake. `wait_us`: how long an interaction waits for a record that completes it; `edge`: what
+    kept lines go through that a mapping reads only now.
+    """
 
-    def __init__(self, lake: Lake, segments: Segments, wait_us: int, account: Account):
+    def __init__(self, lake: Lake, segments: Segments, wait_us: int, account: Account, edge: Edge | None = None):
         self.lake = lake
         self.segments = segments
         self.wait_us = wait_us
         self.account = account
+        self.edge = edge
         self.began_waiting: set[str] = set()
         self.uncommitted = 0  # bytes of records
         self._known = {table: Known(lake, table) for table in ("interactions", "feedback")}
@@ -102,7 +105,7 @@ class Intake:
         self.account.bytes += len(data)
         self.uncommitted += len(data)
         if edge is None:
-            kept, read = [data], reread(data, origin)
+            kept, read = [data], reread(data, origin, self.edge)
         else:
             kept, read = clean(data, edge, origin, self._conversations)
         if not any(kept) and not flaws:
@@ -130,7 +133,7 @@ class Intake:
         """Store what a raw segment holds. The mark of a run's end settles what waited then."""
         flaws = [BadRecord(code, message) for code, message in segment.flaws]
         self.uncommitted += len(body)
-        self._store(segment, reread(body, segment.origin), flaws)
+        self._store(segment, reread(body, segment.origin, self.edge), flaws)
         if segment.settles:
             self.settle(segment.received)
 
@@ -187,7 +190,7 @@ class Intake:
             by_segment.setdefault(w.raw_segment, {}).setdefault(w.raw_line, []).append(w)
         for name, of_lines in sorted(by_segment.items()):
             segment, lines = self.segments.lines(name)
-            read = {n: reread_line(lines[n - FIRST_LINE], segment.origin).interactions for n in of_lines}
+            read = {n: reread_line(lines[n - FIRST_LINE], segment.origin, self.edge).interactions for n in of_lines}
             whole = self._completed([raw for raws in read.values() for raw in raws])
             ready, given_up = [], []
             for number, those in sorted(of_lines.items()):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.errors import Refused
-from tasks.live.capture import wait_us
+from tasks.live.capture import rereading, wait_us
 from tasks.live.edge import FIRST_LINE, reread_line
 from tasks.live.intake import Account, Intake
 from tasks.live.lake import Lake
@@ -46,10 +46,11 @@ def held(workspace: Workspace, code: str = "", limit: int = 20) -> dict[str, Any
 
 
 def replay(workspace: Workspace, code: str = "") -> Replayed:
-    """Read held records again with today's dialects. What is taken leaves the quarantine; the rest stays, nothing is lost."""
+    """Read held records again with today's dialects and mappings. What is taken leaves the quarantine; the rest stays."""
     with workspace.lock("capture"):
         lake, segments, account, done = Lake(workspace.lake), Segments(workspace.raw), Account(), Replayed()
-        intake = Intake(lake, segments, wait_us(workspace), account)
+        edge = rereading(workspace)
+        intake = Intake(lake, segments, wait_us(workspace), account, edge)
         rejects = lake.rows(
             Reject, f"SELECT * FROM ({HELD}) WHERE raw_line > 0 AND $code IN ('', code) ORDER BY ALL", {"code": code}
         )
@@ -63,7 +64,7 @@ def replay(workspace: Workspace, code: str = "") -> Replayed:
             segment, lines = segments.lines(name)
             for number, those in sorted(of_lines.items()):
                 done.tried += len(those)
-                left = intake.again(segment, number, reread_line(lines[number - FIRST_LINE], segment.origin))
+                left = intake.again(segment, number, reread_line(lines[number - FIRST_LINE], segment.origin, edge))
                 if left:
                     done.still[left[0].code] = done.still.get(left[0].code, 0) + len(those)
                 else:

@@ -11,101 +11,30 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import orjson
 
 from tasks.redact import text as texts
 
-IDENTITY_KEYS = frozenset(
-    [
-        "user_id",
-        "userid",
-        "user.id",
-        "enduser.id",
-        "enduser.pseudo.id",
-        "end_user",
-        "enduser",
-        "end_user_id",
-        "user",
-        "safety_identifier",
-        "request_user_id",
-        "helicone_user",
-        "mlflow.trace.user",
-        "mlflow.user",
-        "hashed_ip",
-        "judge",
-        "author",
-        "authoruserid",
-        "author_user_id",
-        "actor",
-        "customer_id",
-        "customerid",
-        "account_id",
-        "accountid",
-        "username",
-        "user_name",
-        "user.name",
-        "user.email",
-        "email",
-        "ls_user_id",
-        "langfuse.user.id",
-        "traceloop.association.properties.user_id",
-        "created_by",
-        "createdby",
-        "updated_by",
-        "judge_hash",
-        "user_hash",
-        "prompt_cache_key",
-    ]
-)
-CREDENTIAL_KEYS = frozenset(
-    [
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "set-cookie",
-        "x-api-key",
-        "api_key",
-        "apikey",
-        "api-key",
-        "x-forwarded-for",
-        "x-real-ip",
-        "client_ip",
-        "clientip",
-        "client.address",
-        "requester_ip_address",
-        "remote_addr",
-        "remote_ip",
-        "ip",
-        "ip_address",
-        "source_ip",
-        "user_agent",
-        "user-agent",
-        "header",
-        "headers",
-        "proxy_server_request",
-        "user_api_key",
-        "user_api_key_hash",
-        "user_api_key_alias",
-        "user_api_key_user_email",
-        "user_api_key_user_id",
-        "user_api_key_end_user_id",
-        "user_api_key_team_alias",
-        "password",
-        "passwd",
-        "secret",
-        "secret_key",
-        "access_key",
-        "session_token",
-        "public_key",
-        "http.request.header.authorization",
-        "net.sock.peer.addr",
-        "client.socket.address",
-        "api_base",
-    ]
-)
+IDENTITY_KEYS = frozenset((
+    "user_id", "userid", "user.id", "enduser.id", "enduser.pseudo.id", "end_user", "enduser", "end_user_id", "user",
+    "safety_identifier", "request_user_id", "helicone_user", "mlflow.trace.user", "mlflow.user", "hashed_ip",
+    "judge", "author", "authoruserid", "author_user_id", "actor", "customer_id", "customerid", "account_id",
+    "accountid", "username", "user_name", "user.name", "user.email", "email", "ls_user_id", "langfuse.user.id",
+    "traceloop.association.properties.user_id", "created_by", "createdby", "updated_by", "judge_hash", "user_hash",
+    "prompt_cache_key",
+))  # fmt: skip
+CREDENTIAL_KEYS = frozenset((
+    "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api_key", "apikey", "api-key",
+    "x-forwarded-for", "x-real-ip", "client_ip", "clientip", "client.address", "requester_ip_address", "remote_addr",
+    "remote_ip", "ip", "ip_address", "source_ip", "user_agent", "user-agent", "header", "headers",
+    "proxy_server_request", "user_api_key", "user_api_key_hash", "user_api_key_alias", "user_api_key_user_email",
+    "user_api_key_user_id", "user_api_key_end_user_id", "user_api_key_team_alias", "password", "passwd", "secret",
+    "secret_key", "access_key", "session_token", "public_key", "http.request.header.authorization",
+    "net.sock.peer.addr", "client.socket.address", "api_base",
+))  # fmt: skip
 TRACEBACK_KEYS = frozenset(("traceback", "exception.stacktrace", "stacktrace", "traceback_str", "stack_trace"))
 # Values of one word under these are ids, times and measures by which records are joined: a pattern for numbers must not fire
 # in them.
@@ -130,16 +59,28 @@ class NameFinder(Protocol):
         """Start and end of each name, in order, not overlapping."""
 
 
+# A record of a shape that no dialect has -> the same in one that has a dialect; None for any other.
+Translate = Callable[[dict[str, Any]], dict[str, Any] | None]
+
+
 class Edge:
     """Redacts records under one key. `texts` False leaves texts alone, never identities and credentials.
 
-    `counts` says how many of each type were replaced.
+    `translate` knows the records of a team's own shape, and which of their fields are identities; `counts` says how many of
+    each type were replaced.
     """
 
-    def __init__(self, key: bytes, texts: bool = True, names: NameFinder | None = None):
+    def __init__(
+        self,
+        key: bytes,
+        texts: bool = True,
+        names: NameFinder | None = None,
+        translate: Translate = lambda document: None,
+    ):
         self.key = key
         self.texts = texts
         self.names = names
+        self.translate = translate
         self.counts: dict[str, int] = {}
         self._pseudonyms: dict[tuple[str, str], str] = {}
         self.safe: set[str] = set()
