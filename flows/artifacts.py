@@ -24,6 +24,9 @@ def account(key: str, title: str, counted: Account) -> None:
     ]
     lines += [f"- rejected: {n} × `{reason}`" for reason, n in sorted(counted.reasons.items())]
     lines += [f"- waiting: {text}" for text in counted.unfinished]
+    if counted.waiting:
+        lines.append(f"- waiting: {counted.waiting:,} interactions for the record that holds their prompt")
+    lines += [f"- redacted: {n:,} × {kind}" for kind, n in counted.redacted.items()]
     get_run_logger().info("%s: %s", title, counted.as_dict())
     create_markdown_artifact(key=key, markdown="\n".join(lines), description=title)
 

@@ -23,7 +23,7 @@ from tasks.formats.fields import Parsed, RawInteraction
 from tasks.live import rows
 from tasks.live.edge import FIRST_LINE, Read, clean, reread, reread_line
 from tasks.live.known import Known
-from tasks.live.lake import Lake, Pending
+from tasks.live.lake import OPEN, Lake, Pending
 from tasks.live.rows import Placed
 from tasks.live.segments import Segment, Segments
 from tasks.records import Reject, Waiting, content_id
@@ -301,11 +301,6 @@ class Intake:
 
 PLACE = pa.schema([rows.INTERACTIONS.field(n) for n in ("response_id", "trace_id", "native_id", "session_id")])
 CONTENT = pa.schema([rows.INTERACTIONS.field(n) for n in ("interaction_id", "content_hash")])
-OPEN = """
-    SELECT * FROM waiting
-    WHERE interaction_id NOT IN (SELECT interaction_id FROM interactions SEMI JOIN waiting USING (interaction_id))
-      AND replace(waiting_id, 'wt_', 'rj_') NOT IN (SELECT reject_id FROM rejects)
-    ORDER BY raw_segment, raw_line, waiting_id"""
 
 
 def _taken(ids: pa.ChunkedArray, order: np.ndarray) -> pa.ChunkedArray:

@@ -51,6 +51,13 @@ TABLES: dict[str, type] = {
     "candidates": Candidate,
     "annotations": Annotation,
 }
+# Rejects that nobody has released, and interactions that still wait for a record that completes them.
+HELD = "SELECT * FROM rejects WHERE reject_id NOT IN (SELECT reject_id FROM releases)"
+OPEN = """
+    SELECT * FROM waiting
+    WHERE interaction_id NOT IN (SELECT interaction_id FROM interactions SEMI JOIN waiting USING (interaction_id))
+      AND replace(waiting_id, 'wt_', 'rj_') NOT IN (SELECT reject_id FROM rejects)
+    ORDER BY raw_segment, raw_line, waiting_id"""
 # The least effort of zstd: level 3 saves another sixth of the disk for a quarter more of all of capture's time.
 CODEC, LEVEL = "zstd", 1
 # Dictionaries only for columns in which many rows are alike; of the others they would be built and thrown away.

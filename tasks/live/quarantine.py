@@ -13,12 +13,10 @@ from tasks.errors import Refused
 from tasks.live.capture import rereading, wait_us
 from tasks.live.edge import FIRST_LINE, reread_line
 from tasks.live.intake import Account, Intake
-from tasks.live.lake import Lake
+from tasks.live.lake import HELD, Lake
 from tasks.live.segments import Segments
 from tasks.live.workspace import Workspace
 from tasks.records import Reject, Release
-
-HELD = "SELECT * FROM rejects WHERE reject_id NOT IN (SELECT reject_id FROM releases)"
 
 
 @dataclass(slots=True)

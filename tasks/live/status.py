@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import orjson
 
 from tasks.live import snapshot
-from tasks.live.lake import TABLES, Lake
+from tasks.live.feedback import unresolved
+from tasks.live.lake import HELD, OPEN, TABLES, Lake
 from tasks.live.workspace import Workspace
+from tasks.metrics import FeedbackParams
 
 NEWEST_REJECTS = 5
+DAY_US = 86_400_000_000
 
 
 def read(workspace: Workspace) -> dict[str, Any]:
@@ -18,6 +22,7 @@ def read(workspace: Workspace) -> dict[str, Any]:
     newest = snapshot.last(workspace)
     verdict = snapshot.report_at(workspace, newest.commit, "verdict") if newest else None
     locks = sorted((workspace.state / "locks").glob("*.json"))
+    patience = int(workspace.params("feedback", FeedbackParams).unresolved_days * DAY_US)
     return {
         "workspace": str(workspace.root),
         "rows": {table: lake.count(table) for table in TABLES},
@@ -25,9 +30,15 @@ def read(workspace: Workspace) -> dict[str, Any]:
             """SELECT DISTINCT batch_id FROM candidates WHERE part <> ''
                AND batch_id NOT IN (SELECT batch_id FROM annotations) ORDER BY batch_id"""
         )["batch_id"].to_pylist(),
-        "newest_rejects": lake.query(
-            f"SELECT source, raw_segment, raw_line, code, message FROM rejects LIMIT {NEWEST_REJECTS}"
+        "quarantine": lake.query(
+            f"SELECT code, count(*) AS n FROM ({HELD}) GROUP BY code ORDER BY n DESC, code"
         ).to_pylist(),
+        "newest_rejects": lake.query(
+            f"""SELECT source, raw_segment, raw_line, code, message FROM ({HELD})
+                ORDER BY raw_segment DESC, raw_line DESC LIMIT {NEWEST_REJECTS}"""
+        ).to_pylist(),
+        "waiting": lake.query(f"SELECT count(*) AS n FROM ({OPEN})")["n"][0].as_py(),
+        "unresolved_feedback": unresolved(lake, time.time_ns() // 1000, patience),
         "snapshot": newest.tag if newest else None,
         "verdict": {"decision": verdict["decision"], "reasons": verdict["reasons"]} if verdict else None,
         "busy": {p.stem: orjson.loads(p.read_bytes()) for p in locks},
@@ -38,6 +49,17 @@ def as_text(document: dict[str, Any]) -> str:
     lines = [document["workspace"], ""]
     lines += [f"  {n:>9,} {table}" for table, n in document["rows"].items()]
     lines += [f"  batch {b} waits for answers" for b in document["batches_unanswered"]]
+    if document["waiting"]:
+        lines.append(f"  {document['waiting']:,} interactions wait for the record that holds their prompt")
+    feedback = document["unresolved_feedback"]
+    if feedback["waiting"] or feedback["expired"]:
+        lines.append(
+            f"  {feedback['waiting'] + feedback['expired']:,} feedback events point at nothing captured yet"
+            f" ({feedback['expired']:,} of them for too long)"
+        )
+    if document["quarantine"]:
+        held = ", ".join(f"{row['n']:,} {row['code']}" for row in document["quarantine"])
+        lines.append(f"  quarantine: {held}; flywheel quarantine list")
     lines += [
         f"  rejected: {r['source']}:{r['raw_line']}: {r['code']}: {r['message']}" for r in document["newest_rejects"]
     ]
