@@ -301,3 +301,15 @@ def test_a_model_that_is_missing_or_knows_no_persons_is_refused(place: Workspace
     log(place.inbox / "a.jsonl", asked("r-1"))
     with pytest.raises(Refused, match=r"capture\.names_model"):
         capture(place)
+
+
+def test_each_resource_and_span_of_a_request_has_its_own_tenant(edge: Edge):
+    request = {"resourceSpans": [
+        {"resource": {"attributes": [attribute("tenant.id", tenant)]}, "scopeSpans": [{"spans": [chat_span(attributes=own)]}]}
+        for tenant, own in (("acme", {}), ("bolt", {}), ("acme", {"tenant.id": "bolt"}))
+    ]}  # fmt: skip
+    users = []
+    for resource in edge.document(request)["resourceSpans"]:
+        attributes = resource["scopeSpans"][0]["spans"][0]["attributes"]
+        users.append(next(a["value"]["stringValue"] for a in attributes if a["key"] == "user.id"))
+    assert users == [edge.pseudonym("acme", "u-9"), edge.pseudonym("bolt", "u-9"), edge.pseudonym("bolt", "u-9")]

@@ -25,7 +25,9 @@ def read(workspace: Workspace) -> dict[str, Any]:
     patience = int(workspace.params("feedback", FeedbackParams).unresolved_days * DAY_US)
     return {
         "workspace": str(workspace.root),
-        "rows": {table: lake.count(table) for table in TABLES},
+        "rows": lake.query(
+            "SELECT " + ", ".join(f"(SELECT count(*) FROM {table}) AS {table}" for table in TABLES)
+        ).to_pylist()[0],
         "batches_unanswered": lake.query(
             """SELECT DISTINCT batch_id FROM candidates WHERE part <> ''
                AND batch_id NOT IN (SELECT batch_id FROM annotations) ORDER BY batch_id"""

@@ -12,6 +12,8 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from operator import is_
 from typing import Any, Protocol
 
 import orjson
@@ -43,6 +45,14 @@ _STRUCTURAL = re.compile(
     r"|hash|digest|nano|timestamp|created|updated|fingerprint|seed|intvalue|doublevalue|dotted_order|order|model|sha256|md5|type|role"
     r"|time|ts|date|version|flywheel|at)$|[a-z](?:Ids?|At|Time|Date|Hash|UnixNano)$"
 )
+_SPACE = re.compile(r"\s")
+
+
+@lru_cache(10_000)
+def _structural(key: str) -> bool:
+    return _STRUCTURAL.search(key) is not None
+
+
 _SESSION_KEYS = (
     "session_id", "sessionId", "session.id", "gen_ai.conversation.id", "conversation_id", "conversation_hash", "thread_id",
     "Helicone-Session-Id", "mlflow.trace.session", "langfuse.session.id", "traceloop.association.properties.session_id",
@@ -110,11 +120,27 @@ class Edge:
         `scope` is the conversation it belongs to, where the record does not say it itself. Raises RecursionError for a
         record that is nested more than MAX_DEPTH deep.
         """
+        if "resourceSpans" in document or "resourceLogs" in document:
+            return self._otlp(document, scope)
         tenant = str(next(_values(document, _TENANT_KEYS), ""))
-        if scope is None and ("resourceSpans" in document or "resourceLogs" in document):
-            return _Walk(self, tenant, "", _conversations_of_traces(document)).clean(document)
         own = scope if scope is not None else conversation(document)
         return _Walk(self, tenant, own or _own_id(document)).clean(document)
+
+    def _otlp(self, request: dict[str, Any], scope: str | None) -> dict[str, Any]:
+        """One walk a resource: each may be another tenant's."""
+        sessions = _sessions_of_traces(request) if scope is None else None
+        found, changed = {}, False
+        for key, value in request.items():
+            if key in ("resourceSpans", "resourceLogs") and isinstance(value, list):
+                new: Any = [
+                    _Walk(self, _tenant(resource), scope or "", sessions).clean(resource, key, 1) for resource in value
+                ]
+                changed = changed or not all(map(is_, new, value))
+            else:
+                new = _Walk(self, "", scope or "").clean(value, key, 1)
+                changed = changed or new is not value
+            found[key] = new
+        return found if changed else request
 
     def text(self, text: str, scope: str, tenant: str = "") -> str:
         """A text with its personal data replaced; the same object where there is none."""
@@ -188,8 +214,8 @@ def targets(document: dict[str, Any]) -> list[str]:
 class _Walk:
     """One record on its way through the edge."""
 
-    def __init__(self, edge: Edge, tenant: str, scope: str, of_traces: dict[str, str] | None = None):
-        self.edge, self.tenant, self.scope, self.of_traces = edge, tenant, scope, of_traces
+    def __init__(self, edge: Edge, tenant: str, scope: str, sessions: dict[str, str] | None = None):
+        self.edge, self.tenant, self.scope, self.sessions = edge, tenant, scope, sessions
 
     def clean(self, value: Any, key: str = "", depth: int = 0) -> Any:
         if depth > MAX_DEPTH:
@@ -200,15 +226,14 @@ class _Walk:
             return self._object(value, depth)
         if isinstance(value, list):
             found = [self.clean(v, key, depth + 1) for v in value if not _is_credential(v)]
-            return (
-                value if len(found) == len(value) and all(a is b for a, b in zip(found, value, strict=True)) else found
-            )
+            return value if len(found) == len(value) and all(map(is_, found, value)) else found
         return value
 
     def _object(self, row: dict[str, Any], depth: int) -> dict[str, Any]:
-        outer = self.scope
-        if self.of_traces is not None and isinstance(row.get("traceId"), str):
-            self.scope = self.of_traces.get(row["traceId"], row["traceId"])
+        outer = self.scope, self.tenant
+        if self.sessions is not None and isinstance(trace := row.get("traceId"), str):  # a span, or a record of a log
+            self.scope = self.sessions.get(trace, trace)
+            self.tenant = _attribute_of(row, _TENANT_KEYS) or self.tenant
         named = row.get("key") if isinstance(row.get("value"), dict) else None  # an OTLP attribute
         found: dict[str, Any] = {}
         changed = False
@@ -227,11 +252,17 @@ class _Walk:
                 new = self._string(value.strip().rpartition("\n")[2], key, depth)
             else:
                 new = self.clean(value, key, depth + 1)
-            shown = self._text(key) if self.edge.texts and len(key) > 5 else key
+            shown = key if len(key) < 6 or key in self.edge.safe else self._key(key)
             changed = changed or new is not value or shown is not key
             found[shown] = new
-        self.scope = outer
+        self.scope, self.tenant = outer
         return found if changed else row
+
+    def _key(self, key: str) -> str:
+        """Keys are texts of a program, mostly: but a map from addresses to counts is one too."""
+        if not self.edge.texts or self.edge.look({key}):
+            return key
+        return self._text(key)
 
     def _attribute(self, name: str, value: dict[str, Any], depth: int) -> Any:
         low = name.lower()
@@ -252,7 +283,7 @@ class _Walk:
                 return value if new is opened else orjson.dumps(new).decode()
         if not self.edge.texts:
             return value
-        if key and _STRUCTURAL.search(key) and not any(c.isspace() for c in value):
+        if key and _structural(key) and _SPACE.search(value) is None:
             # Only an e-mail makes an id personal beyond doubt; the same surrogate everywhere keeps the joins.
             return self.edge.text(value, "", self.tenant) if "@" in value else value
         return self._text(value)
@@ -280,48 +311,57 @@ def _is_credential(value: Any) -> bool:
     )
 
 
-def _conversations_of_traces(document: dict[str, Any]) -> dict[str, str]:
+def _sessions_of_traces(request: dict[str, Any]) -> dict[str, str]:
     """The session of each trace in an OTLP request: a retrieval span does not say it, the chat span beside it does."""
     sessions: dict[str, str] = {}
-    for row in _objects(document):
+    for row in _objects(request):
         trace = row.get("traceId")
-        if isinstance(trace, str) and trace not in sessions:
-            session = next(_values(row, _SESSION_KEYS), None)
-            if session:
-                sessions[trace] = str(session)
+        if isinstance(trace, str) and trace not in sessions and (session := _attribute_of(row, _SESSION_KEYS)):
+            sessions[trace] = session
     return sessions
 
 
-def _objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
-    if depth > MAX_DEPTH:
-        return
-    if isinstance(value, dict):
-        yield value
-        for inner in value.values():
-            if isinstance(inner, dict | list):
-                yield from _objects(inner, depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            if isinstance(inner, dict | list):
-                yield from _objects(inner, depth + 1)
+def _tenant(resource: Any) -> str:
+    """The tenant that a resource of an OTLP request names for all of its spans."""
+    inner = resource.get("resource") if isinstance(resource, dict) else None
+    return _attribute_of(inner, _TENANT_KEYS) if isinstance(inner, dict) else ""
 
 
-def _values(document: Any, keys: tuple[str, ...]) -> Iterator[Any]:
-    """The values of the first of the keys that a record has anywhere, as plain fields or OTLP attributes."""
+def _attribute_of(row: dict[str, Any], keys: tuple[str, ...]) -> str:
+    """The OTLP attribute of a span, a record or a resource that has the first of the keys; '' where it has none."""
+    attributes = row.get("attributes")
+    if not isinstance(attributes, list):
+        return ""
+    found: dict[str, str] = {}
+    for attribute in attributes:
+        if isinstance(attribute, dict) and attribute.get("key") in keys and isinstance(attribute.get("value"), dict):
+            value = next(iter(attribute["value"].values()), "")
+            if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+                found.setdefault(attribute["key"], str(value))
+    return next((found[k] for k in keys if k in found), "")
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a record, in the order in which they stand."""
+    stack = [value]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, dict):
+            yield top
+            stack += [v for v in reversed(top.values()) if isinstance(v, dict | list)]
+        else:
+            stack += [v for v in reversed(top) if isinstance(v, dict | list)]
+
+
+def _values(document: dict[str, Any], keys: tuple[str, ...]) -> Iterator[Any]:
+    """The values of the first of the keys that a record has anywhere."""
     found: dict[str, Any] = {}
     for row in _objects(document):
         for key in keys:
-            value = row.get(key)
-            if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
-                found.setdefault(key, value)
-        named, value = row.get("key"), row.get("value")
-        if (
-            named in keys
-            and isinstance(value, dict)
-            and isinstance(value.get("stringValue"), str)
-            and value["stringValue"]
-        ):
-            found.setdefault(named, value["stringValue"])
+            if key in row:
+                value = row[key]
+                if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+                    found.setdefault(key, value)
     return iter([found[k] for k in keys if k in found])
 
 

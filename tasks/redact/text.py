@@ -200,12 +200,15 @@ def _set() -> re2.Set:
     return triggers
 
 
+SHORTEST_KEY = 20  # nothing that is looked for has no digit, no sign and fewer letters
 _TRIGGERS = _set()
 _SCREEN = re2.compile(SCREEN.encode())
 
 
 def _hits(text: str) -> set[int]:
     """Which families may find something; the number after the last one stands for unusual characters."""
+    if len(text) < SHORTEST_KEY and text.isalpha() and text.isascii():
+        return set()  # one plain word
     data = text.encode("utf-8", "replace")
     if not _SCREEN.search(data):
         return set()
