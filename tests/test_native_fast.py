@@ -23,7 +23,9 @@ TEXT = st.one_of(
                      "k\u200bim@example.org", "null", "[1]", "2026-01-05", "größer", "\x00", "4111 1111 1111 1111"]),
 )  # fmt: skip
 NUMBER = st.one_of(st.none(), st.integers(-5, 10**18), st.floats(allow_nan=False), st.text(max_size=3))
-SHORT = st.one_of(st.none(), st.sampled_from(["", "a", "gpt-x", "kim@example.org", "é", "v1.2"]), st.integers(0, 9))
+SHORT = st.one_of(
+    st.none(), st.integers(0, 9), st.sampled_from(["", "a", "gpt-x", "kim@example.org", "é", "v1.2", "call +49 30 1234567"])
+)
 TIME = st.one_of(
     st.sampled_from(["2026-01-05T12:00:00Z", "2026-01-05T12:00:00.123456+02:00", "2026-01-05T12:00:00.1234567Z", "2026-01-05",
                      "2026-01-05T12:00:00", "1969-01-01T00:00:00Z", "3000-01-01T00:00:00Z", "noon", "2026-01-05t12:00:00z",

@@ -10,7 +10,6 @@ Lines of the plain shape are screened all at once; only those in which something
 from __future__ import annotations
 
 import itertools
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ PIECE_BYTES = 64 * 1024
 # Lines that become rows in one step: few enough that their memory is used again and again.
 BATCH = 1000
 # A text that may be JSON is looked at key by key, because the name of a key may tell an identity.
-_OPENS = re.compile(r"\x00\s*[\"\[{]")
+OPENING = ('"', "[", "{")
 _LOOK = re2.compile(rf"{SCREEN}|\x{{0}}[^!-~]*[\"\[{{]".encode())
 FIRST_LINE = 1  # of a segment, its own first line not counted
 
@@ -150,9 +149,9 @@ class _PlainLines:
         if self.edge.texts:
             labels = set().union(*(native_fast.labels(rows[n]) for n in plain))
             if self.edge.safe.issuperset(labels) or self.edge.look(labels):
-                looked = range(len(plain)) if self.edge.names else _seen([rows[n].texts() for n in plain])
-                for k in looked:
-                    done[plain[k]] = _replaced_texts(rows[plain[k]], self.edge)
+                seen = _seen([rows[n].texts() for n in plain])
+                for k in range(len(plain)) if self.edge.names else seen:
+                    done[plain[k]] = _replaced_texts(rows[plain[k]], self.edge, seen.get(k, set()))
             else:
                 done = [False] * len(rows)
         for row, good in zip(rows, done, strict=True):
@@ -179,27 +178,40 @@ class _PlainLines:
             self._batch, self._lines = [], []
 
 
-def _seen(texts: list[str]) -> set[int]:
-    """In which texts something may stand that has to be replaced. All are looked through in one pass."""
+def _seen(texts: list[str]) -> dict[int, set[int]]:
+    """In which rows something may stand that has to be replaced, and in which of their texts (each begins with a NUL; the
+    first is 1). All are looked through in one pass.
+    """
     data = [text.encode("utf-8", "replace") for text in texts]
     ends = list(itertools.accumulate(map(len, data)))
-    found: set[int] = set()
+    found: dict[int, set[int]] = {}
     for match in _LOOK.finditer(b"".join(data)):
         # One that spans two texts may hide the beginning of another in the second: both are looked at closely.
-        found.update(range(bisect_right(ends, match.start()), bisect_left(ends, match.end()) + 1))
+        start, end = match.span()
+        for row in range(bisect_right(ends, start), bisect_left(ends, end) + 1):
+            offset = ends[row] - len(data[row])
+            first = data[row].count(b"\0", 0, max(start - offset, 0))
+            last = first + data[row].count(b"\0", max(start - offset, 0), end - offset)
+            found.setdefault(row, set()).update(range(first, last + 1))
     return found
 
 
-def _replaced_texts(row: Plain, edge: Edge) -> bool:
-    """Replace in the texts of a row. False where it takes more: JSON inside a text, an id that is an address."""
-    if type(row) is not PlainInteraction or _OPENS.search(row.texts()) or any("@" in id for id in row.ids()):
+def _replaced_texts(row: Plain, edge: Edge, seen: set[int]) -> bool:
+    """Replace in the texts of a row that were seen. False where it takes more: JSON inside a text, an id that is an address."""
+    if type(row) is not PlainInteraction or any("@" in id for id in row.ids()):
         return False
     scope = row.session_id or row.trace_id or row.response_id or row.id  # as redact.conversation
-    for message in row.messages:
-        message.content = edge.text(message.content, scope, row.tenant)
-    row.response = edge.text(row.response, scope, row.tenant)
-    for context in row.contexts:
-        context.text = edge.text(context.text, scope, row.tenant)
+    places = [*((m, "content") for m in row.messages), (row, "response")]
+    places += [place for context in row.contexts for place in ((context, "text"), (context, "id"))]
+    texts = [getattr(holder, name) for holder, name in places]
+    # A NUL in a text of its own: which text is which cannot be told.
+    every = edge.names is not None or any("\0" in text for text in texts)
+    for n, (text, (holder, name)) in enumerate(zip(texts, places, strict=True), 1):
+        if every or n in seen:
+            if text.lstrip()[:1] in OPENING:
+                return False
+            if name != "id":
+                setattr(holder, name, edge.text(text, scope, row.tenant))
     return True
 
 

@@ -38,19 +38,27 @@ CREDENTIAL_KEYS = frozenset((
     "net.sock.peer.addr", "client.socket.address", "api_base",
 ))  # fmt: skip
 TRACEBACK_KEYS = frozenset(("traceback", "exception.stacktrace", "stacktrace", "traceback_str", "stack_trace"))
-# Values of one word under these are ids, times and measures by which records are joined: a pattern for numbers must not fire
-# in them.
-_STRUCTURAL = re.compile(
+# Values under these are ids by which records are joined, and (of one word) times and measures: a pattern for numbers must not
+# fire in them.
+_IDS = re.compile(
     r"(?:^|[._-])(?i:(?:trace|span|run|user|session|event|request|response|message|call|parent|project|conversation|thread|uu|gu)?ids?"
-    r"|hash|digest|nano|timestamp|created|updated|fingerprint|seed|intvalue|doublevalue|dotted_order|order|model|sha256|md5|type|role"
-    r"|time|ts|date|version|flywheel|at)$|[a-z](?:Ids?|At|Time|Date|Hash|UnixNano)$"
+    r"|hash|digest|sha256|md5)$|[a-z](?:Ids?|Hash)$"
+)
+_MEASURES = re.compile(
+    r"(?:^|[._-])(?i:nano|timestamp|created|updated|fingerprint|seed|intvalue|doublevalue|dotted_order|order|model|type|role|time|ts"
+    r"|date|version|flywheel|at)$|[a-z](?:At|Time|Date|UnixNano)$"
 )
 _SPACE = re.compile(r"\s")
 
 
 @lru_cache(10_000)
-def _structural(key: str) -> bool:
-    return _STRUCTURAL.search(key) is not None
+def _is_id(key: str) -> bool:
+    return _IDS.search(key) is not None
+
+
+@lru_cache(10_000)
+def _is_measure(key: str) -> bool:
+    return _MEASURES.search(key) is not None
 
 
 _SESSION_KEYS = (
@@ -283,7 +291,7 @@ class _Walk:
                 return value if new is opened else orjson.dumps(new).decode()
         if not self.edge.texts:
             return value
-        if key and _structural(key) and _SPACE.search(value) is None:
+        if key and (_is_id(key) or (_is_measure(key) and _SPACE.search(value) is None)):
             # Only an e-mail makes an id personal beyond doubt; the same surrogate everywhere keeps the joins.
             return self.edge.text(value, "", self.tenant) if "@" in value else value
         return self._text(value)

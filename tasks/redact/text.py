@@ -263,12 +263,18 @@ def _iban(m: re.Match[str], replace: Replace) -> str:
     # The words after a number look like more of it: the longest beginning that its own check digits confirm is the number.
     text = m[0]
     for end in range(len(text), 14, -1):
-        if text[end - 1] not in " -" and iban.is_valid(text[:end]):
+        if text[end - 1] not in " -" and _checks(text[:end]) and iban.is_valid(text[:end]):
             following = m.string[m.start() + end : m.start() + end + 1]
             if end == len(text) and following.isalnum():
                 continue
             return replace("IBAN", iban.compact(text[:end])) + text[end:]
     return text
+
+
+def _checks(iban: str) -> bool:
+    """Whether its check digits are right: most of what looks like one fails here, at a tenth of the cost."""
+    compact = iban.replace(" ", "").replace("-", "")
+    return int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1
 
 
 def _card(m: re.Match[str], replace: Replace) -> str:
