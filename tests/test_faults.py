@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tasks.live.segments import Segments
-from tests.conftest import ROOT, Played, flywheel, git
+from tests.conftest import FLYWHEEL, ROOT, Played, flywheel, git
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +28,25 @@ def test_a_corrupt_line_is_kept_and_counted_and_too_many_of_them_exit_7(a_copy: 
     assert any(b'{"torn": ' in body for _, body in Segments(a_copy / "data" / "raw").all())
     rejects = flywheel("status", "--json", cwd=a_copy).document()["newest_rejects"]
     assert {r["source"] for r in rejects} & {"broken.jsonl"}
+
+
+def test_mining_and_status_go_on_while_a_large_log_is_captured(a_copy: Path) -> None:
+    from benchmarks.log_lines import write_log
+
+    planted = write_log(a_copy / "data" / "inbox" / "large.jsonl", 25_000, seed=3)
+    before = flywheel("status", "--json", cwd=a_copy).document()["rows"]
+    capture = subprocess.Popen([str(FLYWHEEL), "capture"], cwd=a_copy, stdout=subprocess.PIPE, text=True)
+    meanwhile = 0
+    while capture.poll() is None:
+        for verb in ("status", "mine"):
+            done = flywheel(verb, "--json", cwd=a_copy)
+            assert done.code == 0, done.err
+        meanwhile += 1
+    assert capture.returncode == 0 and meanwhile
+    assert flywheel("mine", cwd=a_copy).code == 0
+    after = flywheel("status", "--json", cwd=a_copy).document()["rows"]
+    assert after["interactions"] - before["interactions"] == planted.interactions
+    assert after["members"] == after["interactions"], "each has its place at the wall, once"
 
 
 def test_a_missing_file_exits_2_and_names_it(a_copy: Path) -> None:

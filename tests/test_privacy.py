@@ -313,3 +313,23 @@ def test_each_resource_and_span_of_a_request_has_its_own_tenant(edge: Edge):
         attributes = resource["scopeSpans"][0]["spans"][0]["attributes"]
         users.append(next(a["value"]["stringValue"] for a in attributes if a["key"] == "user.id"))
     assert users == [edge.pseudonym("acme", "u-9"), edge.pseudonym("bolt", "u-9"), edge.pseudonym("bolt", "u-9")]
+
+
+def test_a_langfuse_score_of_another_export_gets_the_surrogates_of_its_trace(place: Workspace):
+    mail = "kim@example.org"
+    generation = {"id": "obs-1", "trace_id": "tr-1", "type": "GENERATION", "project_id": "p",
+                  "start_time": "2026-01-05T12:00:00.000Z", "input": json.dumps([{"role": "user", "content": f"I am {mail}"}]), "output": f"Written to {mail}.",
+                  "parent_observation_id": None, "provided_model_name": "m", "metadata": {}}  # fmt: skip
+    trace = {"id": "tr-1", "timestamp": "2026-01-05T12:00:00.000Z", "session_id": "s-1", "user_id": "kim", "bookmarked": False,
+             "public": False, "name": "chat", "project_id": "p", "tags": [], "metadata": {}}  # fmt: skip
+    score = {"id": "sc-1", "trace_id": "tr-1", "observation_id": "obs-1", "name": "thumb", "value": 0, "source": "API",
+             "data_type": "BOOLEAN", "comment": f"never came to {mail}", "timestamp": "2026-01-06T12:00:00.000Z"}  # fmt: skip
+    log(place.inbox / "observations.jsonl", generation, trace)
+    capture(place)
+    log(place.inbox / "scores.jsonl", score)
+    capture(place)
+    lake = Lake(place.lake)
+    (row,) = lake.query("SELECT response FROM interactions").to_pylist()
+    (said_,) = lake.query("SELECT comment FROM feedback").to_pylist()
+    surrogate = row["response"].removeprefix("Written to ").removesuffix(".")
+    assert surrogate.startswith("[EMAIL_") and said_["comment"] == f"never came to {surrogate}"

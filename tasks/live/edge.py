@@ -291,6 +291,8 @@ def _conversations(read: Read, wanted: set[str]) -> dict[str, str]:
             known.update(zip(*named.to_pydict().values(), strict=True))
     for placed in read.interactions:
         raw: RawInteraction = placed.record
-        scope = raw.session_id or raw.trace_id or raw.native_id
+        # As redact.conversation: what a Langfuse score knows is the trace.
+        session = "" if raw.dialect == "langfuse" else raw.session_id
+        scope = session or raw.trace_id or raw.native_id
         known.update((id, scope) for name in ids if (id := getattr(raw, name)) in wanted)
     return known

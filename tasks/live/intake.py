@@ -290,16 +290,21 @@ class Intake:
     def _conversations(self, ids: list[str]) -> dict[str, str]:
         """The conversations of records that were captured before, by response, trace or own id."""
         sql = """
-            WITH places AS (SELECT response_id, trace_id, native_id, session_id FROM interactions UNION ALL SELECT * FROM pending)
-            SELECT id, min(session_id) AS session_id FROM (
-                SELECT unnest([response_id, trace_id, native_id]) AS id, session_id FROM places
+            WITH places AS (
+                SELECT dialect, response_id, trace_id, native_id, session_id FROM interactions UNION ALL SELECT * FROM pending
+            )
+            SELECT id, min(scope) AS scope FROM (
+                SELECT unnest([response_id, trace_id, native_id]) AS id,
+                       CASE dialect WHEN 'langfuse' THEN trace_id ELSE session_id END AS scope FROM places
                 WHERE list_contains($ids, response_id) OR list_contains($ids, trace_id) OR list_contains($ids, native_id)
             ) WHERE list_contains($ids, id) GROUP BY id"""
         found = self.lake.query(sql, {"ids": ids}, pending=pa.concat_tables(self._places))
-        return dict(zip(found["id"].to_pylist(), found["session_id"].to_pylist(), strict=True))
+        return dict(zip(found["id"].to_pylist(), found["scope"].to_pylist(), strict=True))
 
 
-PLACE = pa.schema([rows.INTERACTIONS.field(n) for n in ("response_id", "trace_id", "native_id", "session_id")])
+PLACE = pa.schema(
+    [rows.INTERACTIONS.field(n) for n in ("dialect", "response_id", "trace_id", "native_id", "session_id")]
+)
 CONTENT = pa.schema([rows.INTERACTIONS.field(n) for n in ("interaction_id", "content_hash")])
 
 

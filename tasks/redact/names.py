@@ -1,7 +1,7 @@
 """The deeper tier: persons' names, found by a spaCy model that the operator chose and installed.
 
-Off by default: a model takes about a hundred times as long as the patterns, and misses names that the patterns never miss
-because they never look for them. docs/privacy.md says how to measure one before trusting it.
+Off by default: a model takes many times as long as the patterns, and how many names it misses depends on it and on the
+language. docs/privacy.md says what to do before trusting one.
 """
 
 from __future__ import annotations
