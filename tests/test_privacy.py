@@ -318,7 +318,8 @@ def test_each_resource_and_span_of_a_request_has_its_own_tenant(edge: Edge):
 def test_a_langfuse_score_of_another_export_gets_the_surrogates_of_its_trace(place: Workspace):
     mail = "kim@example.org"
     generation = {"id": "obs-1", "trace_id": "tr-1", "type": "GENERATION", "project_id": "p",
-                  "start_time": "2026-01-05T12:00:00.000Z", "input": json.dumps([{"role": "user", "content": f"I am {mail}"}]), "output": f"Written to {mail}.",
+                  "start_time": "2026-01-05T12:00:00.000Z", "output": f"Written to {mail}.",
+                  "input": json.dumps([{"role": "user", "content": f"I am {mail}"}]),
                   "parent_observation_id": None, "provided_model_name": "m", "metadata": {}}  # fmt: skip
     trace = {"id": "tr-1", "timestamp": "2026-01-05T12:00:00.000Z", "session_id": "s-1", "user_id": "kim", "bookmarked": False,
              "public": False, "name": "chat", "project_id": "p", "tags": [], "metadata": {}}  # fmt: skip
