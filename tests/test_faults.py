@@ -13,6 +13,7 @@ import yaml
 
 from tasks.live.segments import Segments
 from tests.conftest import FLYWHEEL, ROOT, Played, flywheel, git
+from tests.handmade import chat_span, log, traces
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +29,15 @@ def test_a_corrupt_line_is_kept_and_counted_and_too_many_of_them_exit_7(a_copy: 
     assert any(b'{"torn": ' in body for _, body in Segments(a_copy / "data" / "raw").all())
     rejects = flywheel("status", "--json", cwd=a_copy).document()["newest_rejects"]
     assert {r["source"] for r in rejects} & {"broken.jsonl"}
+
+
+def test_spans_without_content_are_counted_with_a_hint_and_are_no_failure(a_copy: Path) -> None:
+    bare = [chat_span(f"{n:x}", attributes={"gen_ai.input.messages": None, "gen_ai.output.messages": None}) for n in range(9)]
+    log(a_copy / "data" / "inbox" / "bare.jsonl", traces(*bare))
+    done = flywheel("capture", cwd=a_copy)
+    assert done.code == 0, done.err
+    assert "9 no_content; switch content capture on" in done.out
+    assert "OTEL_" in flywheel("quarantine", "list", "--code", "no_content", cwd=a_copy).out
 
 
 def test_mining_and_status_go_on_while_a_large_log_is_captured(a_copy: Path) -> None:

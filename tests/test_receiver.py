@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -250,3 +252,58 @@ def _base64_ids(document: dict) -> dict:
                     if key in span:
                         span[key] = base64.b64encode(bytes.fromhex(span[key])).decode()
     return document
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_again_and_again_under_load_nothing_acknowledged_is_lost_or_doubled(place: Workspace, how: int):
+    """Exporters retry what was not acknowledged, as the SDKs do; so a span may arrive twice, and is stored once."""
+    chance = random.Random(int(how))
+    acknowledged: set[str] = set()
+    for life in range(4):
+        receiver = Receiver(place)
+        threads = [threading.Thread(target=_export, args=(receiver, f"{life}-{k}", acknowledged)) for k in range(4)]
+        for t in threads:
+            t.start()
+        time.sleep(chance.uniform(0.2, 1.0))
+        receiver.stop(how)
+        for t in threads:
+            t.join()
+        if life % 2:
+            capture(place)
+    Receiver(place).stop()  # publishes what the last one left behind
+    capture(place)
+    kept = [row["response_id"] for row in rows(place)]
+    assert len(acknowledged) > 50
+    assert acknowledged <= set(kept), "what was acknowledged is there"
+    assert len(kept) == len(set(kept)), "once"
+    again = capture(place)
+    assert again.seen == 0
+
+
+def _export(receiver: Receiver, name: str, acknowledged: set[str]) -> None:
+    for n in range(10_000):
+        id = f"{name}-{n}"
+        span = chat_span(f"{abs(hash(id)) % 16**16:016x}", attributes={"gen_ai.response.id": id})
+        try:
+            status = receiver.post(traces(span))[0]
+        except (OSError, http.client.HTTPException):
+            return
+        if status == 200:
+            acknowledged.add(id)
+
+
+def test_a_bomb_is_refused_at_once_and_only_health_itself_is_open(place: Workspace):
+    receiver = Receiver(place, TOKEN)
+    try:
+        bomb = gzip.compress(b"0" * 500_000_000)
+        with_token = {"Authorization": f"Bearer {TOKEN}", "Content_Encoding": "gzip"}
+        assert receiver.post(bomb, **with_token)[0] == 413
+        peak = Path(f"/proc/{receiver.process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]
+        assert int(peak) < 400_000, "kB: it was not unpacked"
+        assert receiver.ask("GET", "/health")[0] == 200
+        for path in ("/v1/traces/health", "/v1/logs/health", "/health/../v1/traces"):
+            assert receiver.ask("GET", path)[0] in (401, 404, 405)
+            assert receiver.post(traces(chat_span("1")), path=path)[0] in (401, 404, 405)
+    finally:
+        receiver.stop()
+    assert capture(place).seen == 0
