@@ -14,6 +14,7 @@ from tasks.live.workspace import Workspace
 from tasks.metrics import FeedbackParams
 
 NEWEST_REJECTS = 5
+INNER = ("parts", "waiting", "releases")  # tables whose rows mean nothing by their number
 DAY_US = 86_400_000_000
 
 
@@ -49,7 +50,7 @@ def read(workspace: Workspace) -> dict[str, Any]:
 
 def as_text(document: dict[str, Any]) -> str:
     lines = [document["workspace"], ""]
-    lines += [f"  {n:>9,} {table}" for table, n in document["rows"].items()]
+    lines += [f"  {n:>9,} {table}" for table, n in document["rows"].items() if table not in INNER]
     lines += [f"  batch {b} waits for answers" for b in document["batches_unanswered"]]
     if document["waiting"]:
         lines.append(f"  {document['waiting']:,} interactions wait for the record that holds their prompt")
