@@ -25,7 +25,7 @@ from tasks.formats.fields import Parsed, RawInteraction
 from tasks.formats.native_fast import Plain, PlainInteraction
 from tasks.live import rows
 from tasks.live.rows import Placed
-from tasks.redact import SCREEN, Edge, conversation, targets
+from tasks.redact import ROOMY, SCREEN, Edge, conversation, targets
 
 # Ids of records (responses, traces, sessions) -> the conversations that they belong to.
 Lookup = Callable[[list[str]], dict[str, str]]
@@ -35,7 +35,7 @@ PIECE_BYTES = 64 * 1024
 BATCH = 1000
 # A text that may be JSON is looked at key by key, because the name of a key may tell an identity.
 OPENING = ('"', "[", "{")
-_LOOK = re2.compile(rf"{SCREEN}|\x{{0}}[^!-~]*[\"\[{{]".encode())
+_LOOK = re2.compile(rf"{SCREEN}|\x{{0}}[^!-~]*[\"\[{{]".encode(), ROOMY)
 FIRST_LINE = 1  # of a segment, its own first line not counted
 
 

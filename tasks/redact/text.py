@@ -190,10 +190,13 @@ _UNUSUAL = r"[\x{ad}\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2064}\x{feff}\
 SCREEN = "|".join([_UNUSUAL, *(family.trigger for family in _FAMILIES)])
 
 
+# An upper bound, for states that RE2 makes as texts need them. With its own of 8 MB it makes them again and again.
+ROOMY = re2.Options()
+ROOMY.max_mem = 256 * 1024 * 1024
+
+
 def _set() -> re2.Set:
-    options = re2.Options()
-    options.max_mem = 256 * 1024 * 1024  # an upper bound, for states that are made as texts need them
-    triggers = re2.Set.SearchSet(options)
+    triggers = re2.Set.SearchSet(ROOMY)
     for trigger in (*(family.trigger for family in _FAMILIES), _UNUSUAL):
         triggers.Add(trigger)
     triggers.Compile()
@@ -202,7 +205,7 @@ def _set() -> re2.Set:
 
 SHORTEST_KEY = 20  # nothing that is looked for has no digit, no sign and fewer letters
 _TRIGGERS = _set()
-_SCREEN = re2.compile(SCREEN.encode())
+_SCREEN = re2.compile(SCREEN.encode(), ROOMY)
 
 
 def _hits(text: str) -> set[int]:
