@@ -12,6 +12,7 @@ from tasks.live import quarantine
 from tasks.live.capture import capture, rebuild
 from tasks.live.feedback import resolved
 from tasks.live.lake import Lake
+from tasks.live.segments import Segments
 from tasks.live.workspace import Workspace
 from tests.handmade import log, workspace
 
@@ -108,6 +109,8 @@ def test_a_mapped_line_that_lacks_something_is_rejected_with_its_reason(place: W
     log(place.inbox / "a.jsonl", asked(1, **change), asked(2))
     account = capture(place)
     assert (account.stored, account.reasons) == (1, {code: 1})
+    ((_, body),) = Segments(place.raw).all()
+    assert b"kim-the-user" not in body, "nor is who it was kept in the quarantine"
 
 
 @pytest.mark.parametrize(

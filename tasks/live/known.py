@@ -34,8 +34,9 @@ class Known:
             seen |= known[at] == unique if len(known) else False
         self._recent.append(unique[~seen])
         if len(self._recent) >= 16:
-            self._sorted = np.sort(np.concatenate([self._all(), *self._recent]), kind="stable")
-            self._recent = []
+            merged = np.concatenate([self._all(), *self._recent])
+            self._sorted, self._recent = merged, []
+            merged.sort(kind="stable")  # in place: at ten million ids each copy is 80 MB
         new = np.zeros(len(keys), bool)
         new[first[~seen]] = True
         return new
