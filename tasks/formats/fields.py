@@ -273,6 +273,14 @@ def maybe_time_us(value: Any) -> int | None:
     return None if value is None or value == "" else time_us(value)
 
 
+def saying(id: str, made: Any, changed: Any, at: Any = None) -> tuple[str, int]:
+    """The id and the time of one saying. Tools let people change a score in its place: each change is an event of its own."""
+    first_us, last_us = maybe_time_us(made), maybe_time_us(changed)
+    if first_us is not None and last_us is not None and last_us > first_us:
+        return f"{id}@{last_us}", last_us
+    return id, time_us(at or made or changed)
+
+
 def span_ms(start: int | None, end: int | None) -> float | None:
     """Milliseconds between two µs times. A clock that went backwards must not become a negative latency."""
     return (end - start) / 1000 if start is not None and end is not None and end >= start else None

@@ -230,6 +230,8 @@ def _document(f: Any, name: str) -> Iterator[Chunk]:
         # Perhaps lines after all; those that are none are rejected one by one.
         yield Chunk(data if data.endswith(b"\n") else data + b"\n", 0)
         return
+    if isinstance(value, dict) and value.keys() == {"data", "meta"} and isinstance(value["data"], list):
+        value = value["data"]  # a page of an API's list: each of its rows belongs to a conversation of its own
     rows = value if isinstance(value, list) else [value]
     yield Chunk(b"".join(orjson.dumps(row) + b"\n" for row in rows), 0)
 
@@ -276,8 +278,10 @@ def _parquet(f: Any, name: str, chunk_bytes: int) -> Iterator[Chunk]:
         source = pq.ParquetFile(f if isinstance(f, io.BufferedReader) else pa.BufferReader(f.read(MAX_DOCUMENT_BYTES)))
         for batch in source.iter_batches(batch_size=2000):
             lines = [
-                orjson.dumps(row, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
-                for row in batch.to_pylist()
+                orjson.dumps(
+                    row, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC | orjson.OPT_NON_STR_KEYS
+                )
+                for row in batch.to_pylist(maps_as_pydicts="lossy")
             ]
             yield Chunk(b"".join(line + b"\n" for line in lines), 0)
     except (pa.ArrowException, OSError, TypeError) as e:
@@ -285,10 +289,8 @@ def _parquet(f: Any, name: str, chunk_bytes: int) -> Iterator[Chunk]:
 
 
 def _plain(value: Any) -> Any:
-    """What Parquet has and JSON has not: bytes and decimals as text, map entries as pairs."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return list(value) if isinstance(value, tuple) else str(value)
+    """What Parquet has and JSON has not: bytes and decimals as text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _starts_with_a_record(path: Path) -> bool:
