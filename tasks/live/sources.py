@@ -27,6 +27,8 @@ READ_BYTES = 1024 * 1024
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 ARCHIVES = {".zip", ".tar", ".tgz", ".7z", ".rar"}
 LOGS = {".jsonl", ".ndjson", ".log", ".txt", ".json", ".pb", ".bin", ".csv", ".parquet"}
+# A page of what an API lists (Langfuse, OpenAI): nothing but its rows and where the next page begins.
+PAGE = {"data", "meta", "object", "has_more", "first_id", "last_id"}
 
 
 class Chunk(NamedTuple):
@@ -230,8 +232,8 @@ def _document(f: Any, name: str) -> Iterator[Chunk]:
         # Perhaps lines after all; those that are none are rejected one by one.
         yield Chunk(data if data.endswith(b"\n") else data + b"\n", 0)
         return
-    if isinstance(value, dict) and value.keys() == {"data", "meta"} and isinstance(value["data"], list):
-        value = value["data"]  # a page of an API's list: each of its rows belongs to a conversation of its own
+    if isinstance(value, dict) and value.keys() <= PAGE and isinstance(value.get("data"), list):
+        value = value["data"]  # each of its rows belongs to a conversation of its own
     rows = value if isinstance(value, list) else [value]
     yield Chunk(b"".join(orjson.dumps(row) + b"\n" for row in rows), 0)
 
