@@ -274,6 +274,26 @@ def test_feedback_of_phoenix_points_through_its_link_not_its_parent():
     assert event.target.endswith("5a17") and event.value == 0.0
 
 
+def test_late_feedback_of_phoenix_on_a_root_span_is_about_the_last_generation_of_its_trace(tmp_path: Path):
+    place = workspace(tmp_path / "work")
+    late = {
+        "traceId": "0af7651916cd43dd", "spanId": "77", "name": "annotation",
+        "startTimeUnixNano": "1767614500000000000", "endTimeUnixNano": "1767614500000000000",
+        "links": [{"traceId": "65747c7a70eb81d8", "spanId": "the-root"}],
+        "attributes": [
+            attribute("openinference.span.kind", "EVALUATOR"),
+            attribute("annotations.0.annotation.name", "thumbs"),
+            attribute("annotations.0.annotation.score", 0.0),
+        ],
+    }  # fmt: skip
+    log(place.inbox / "a.jsonl", traces(chat_span("5a17"), chat_span("5a18", startTimeUnixNano="1767614401000000000")))
+    log(place.inbox / "b.jsonl", traces(late))
+    capture(place)
+    (event,) = feedback.resolved(Lake(place.lake), []).to_pylist()
+    (about,) = Lake(place.lake).query("SELECT interaction_id FROM interactions WHERE native_id LIKE '%:5a18'")[0].to_pylist()
+    assert (event["interaction_id"], event["resolution"]) == (about, "trace_last_generation")
+
+
 def test_langsmiths_session_is_not_its_project():
     run = {
         "id": "r-1", "trace_id": "t-1", "session_id": "the-project", "run_type": "llm", "name": "ChatOpenAI",

@@ -174,7 +174,7 @@ def test_a_whole_trace_is_read_in_every_wrapping(document: dict[str, Any]):
 
 def test_scores_beside_a_trace_are_its_feedback():
     (event,) = parse({"trace": trace(), "observations": [generation()], "scores": [score()]}).feedback
-    assert (event.target, event.value) == ("o-1", True)
+    assert (event.target, event.value) == ("o-1|t-1", True)
 
 
 @pytest.mark.parametrize(
@@ -350,3 +350,14 @@ def test_a_score_that_was_changed_in_its_place_counts_as_it_is_now(place: Worksp
         assert event["value"] == str(bool(value)).lower()
     log(place.inbox / "again.jsonl", score(value=0, stringValue="False", updatedAt="2026-01-05T12:50:00Z"))
     assert capture(place).duplicate == 1, "the same state of it is the same event"
+
+
+def test_a_score_of_a_span_is_about_the_last_generation_of_its_trace(place: Workspace):
+    root, tool = generation(id="root", type="AGENT"), generation(id="tool", type="TOOL", parentObservationId="root")
+    first, last = generation(parentObservationId="root"), generation(id="o-2", startTime="2026-01-05T12:00:02.000Z")
+    log(place.inbox / "a.jsonl", trace(root, first, tool, last))
+    log(place.inbox / "b.jsonl", score(observationId="root"), score(id="sc-2", name="exact"))
+    capture(place)
+    of = {r["interaction_id"]: r["native_id"] for r in Lake(place.lake).query("SELECT * FROM interactions").to_pylist()}
+    events = {e["name"]: (of[e["interaction_id"]], e["resolution"]) for e in resolved(Lake(place.lake), []).to_pylist()}
+    assert events == {"thumb": ("o-2", "trace_last_generation"), "exact": ("o-1", "exact")}

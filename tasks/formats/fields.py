@@ -81,7 +81,8 @@ class RawFeedback(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One feedback event as a dialect gives it.
 
     `target_type`: 'interaction' (a native id) | 'response' (a provider's response id) | 'trace' | 'session' |
-    'pair' (two native ids, chosen first, joined by '|') | 'any' (native id, else response id, else trace id).
+    'pair' (two native ids, chosen first, joined by '|') | 'observation' (a native id, or that of a span in the trace which
+    follows after '|') | 'any' (native id, else response id, else trace id).
     `value` by `value_type`: bool | number | category (str) | comment (str) | demonstration (the text that should have
     been answered) | preference ({"chosen": id, "rejected": id, "tie": null | "tie" | "both_bad"}); None retracts.
     `source_kind`: human_end_user | human_annotator | llm_judge | code | implicit | unknown.

@@ -325,6 +325,9 @@ def _score(row: dict[str, Any]) -> RawFeedback:
     kind = next((k for k, id in named.items() if id), "")
     if not kind:
         raise BadRecord("no_target", "the score names neither observation, trace nor session")
+    target = named[kind]
+    if kind == "interaction" and named["trace"]:  # it may be any observation, not a generation only
+        kind, target = "observation", f"{target}|{named['trace']}"
     name, value, said = required_text(row, "name"), row.get("value"), first(row, "string_value", "stringValue")
     data_type = str(first(row, "data_type", "dataType") or _type_of_value(value)).upper()
     if data_type == "CORRECTION":
@@ -355,7 +358,7 @@ def _score(row: dict[str, Any]) -> RawFeedback:
         dialect="langfuse",
         native_id=id,
         target_type=kind,
-        target=named[kind],
+        target=target,
         name=name,
         value_type=value_type,
         value=json_value(value),
