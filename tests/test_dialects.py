@@ -14,6 +14,7 @@ import pytest
 
 from tasks.errors import BadRecord
 from tasks.formats import load_line, parse, protobuf
+from tasks.formats.fields import RawFeedback
 from tasks.live import feedback
 from tasks.live.capture import capture
 from tasks.live.lake import OPEN, Lake
@@ -292,6 +293,22 @@ def test_late_feedback_of_phoenix_on_a_root_span_is_about_the_last_generation_of
     (event,) = feedback.resolved(Lake(place.lake), []).to_pylist()
     (about,) = Lake(place.lake).query("SELECT interaction_id FROM interactions WHERE native_id LIKE '%:5a18'")[0].to_pylist()
     assert (event["interaction_id"], event["resolution"]) == (about, "trace_last_generation")
+
+
+@pytest.mark.parametrize("dialect", ["langsmith", "mlflow"])
+def test_feedback_that_was_changed_in_its_place_is_a_second_event(dialect: str):
+    def said(value: float, changed: str) -> RawFeedback:
+        if dialect == "langsmith":
+            row = {"id": "f-1", "run_id": "r-1", "key": "thumb", "score": value, "created_at": "2026-01-05T12:00:00Z"}
+            return parse(row | {"modified_at": changed}).feedback[0]
+        times = {"create_time": "2026-01-05T12:00:00Z", "last_update_time": changed}
+        row = {"assessment_id": "a-1", "assessment_name": "thumb", "feedback": {"value": value}} | times
+        document = {"info": {"trace_id": "tr-1", "assessments": [row]}, "data": {"spans": []}}
+        return parse(document).feedback[0]
+
+    first, same = said(0.0, "2026-01-05T12:00:00Z"), said(0.0, "2026-01-05T12:00:00Z")
+    second = said(1.0, "2026-01-05T13:00:00Z")
+    assert first == same and first.native_id != second.native_id and first.ts < second.ts
 
 
 def test_langsmiths_session_is_not_its_project():
