@@ -262,3 +262,25 @@ def test_the_raw_segments_hold_every_good_byte_of_what_was_rejected(place: Works
     capture(place)
     ((_, body),) = Segments(place.raw).all()
     assert lines[0] in body and b'"who":1' in body.replace(b" ", b"")
+
+
+def test_a_log_three_times_as_long_needs_no_more_memory(place: Workspace):
+    """The million of benchmarks/capture.py in small: what is held is a chunk, whatever a file has."""
+    for name, count in (("a", 20_000), ("b", 60_000)):
+        with (place.inbox / f"{name}.jsonl").open("wb") as f:
+            f.writelines(line(asked(f"{name}-{n}", response=f"{n} " + "so it is " * 200)) + b"\n" for n in range(count))
+    code = f"""
+import resource
+from pathlib import Path
+from tasks.live.capture import capture
+from tasks.live.workspace import Workspace
+place = Workspace(Path({str(place.root)!r}))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+one = capture(place, [place.inbox / "a.jsonl"]).stored
+before = peak()
+print(one, capture(place, [place.inbox / "b.jsonl"]).stored, peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    first, second, grown = map(int, done.stdout.split())
+    assert (first, second) == (20_000, 60_000)
+    assert grown < 64, "MB"
