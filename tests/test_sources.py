@@ -60,6 +60,12 @@ def test_packed_and_plain_files_are_the_same(place: Workspace, name: str, pack):
     assert capture(place) == Account()
 
 
+def test_an_ending_may_be_written_in_capitals(place: Workspace):
+    (place.inbox / "A.JSONL.GZ").write_bytes(gzip.compress(line(asked("r-1")) + b"\n"))
+    log(place.inbox / "B.JSONL", asked("r-2"))
+    assert capture(place).stored == 2 and capture(place).seen == 0
+
+
 @pytest.mark.parametrize("cut", [20, 60, 120, 10**6])
 def test_of_a_torn_archive_the_good_lines_are_kept_and_the_rest_is_one_reject_that_says_where(place: Workspace, cut: int):
     rows = b"".join(line(asked(f"r-{k}", response=os.urandom(40).hex())) + b"\n" for k in range(300))

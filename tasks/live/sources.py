@@ -60,7 +60,7 @@ def chunks(path: Path, start: int = 0, chunk_bytes: int = CHUNK_BYTES) -> Iterat
     size = path.stat().st_size
     if kind in ARCHIVES:
         yield Chunk(b"", size, (BadRecord("archive", "the file is an archive; unpack it and capture what is in it"),))
-    elif path.suffix in PACKED:
+    elif path.suffix.lower() in PACKED:
         with path.open("rb") as packed:
             yield from _ended(_read(kind, Unpacked(path, packed), size, chunk_bytes), size)
     elif kind in (".pb", ".bin", ".csv", ".parquet") or is_utf16(path):
@@ -78,7 +78,7 @@ def chunks(path: Path, start: int = 0, chunk_bytes: int = CHUNK_BYTES) -> Iterat
 def unfinished(path: Path, position: int) -> str | None:
     """What of a growing file waits for the rest of its last line, as a person may read it."""
     size = path.stat().st_size
-    if position >= size or path.suffix in PACKED or _kind(path) not in LOGS - {".pb", ".bin", ".csv", ".parquet"}:
+    if position >= size or path.suffix.lower() in PACKED or _kind(path) not in LOGS - {".pb", ".bin", ".csv", ".parquet"}:
         return None
     return f"{path.name}: {size - position} bytes without a line end wait for the rest"
 
@@ -134,7 +134,7 @@ def _kind(path: Path) -> str:
 
 
 def _grows(path: Path) -> bool:
-    return path.suffix not in PACKED and _kind(path) not in (".pb", ".bin", ".csv", ".parquet", ".json")
+    return path.suffix.lower() not in PACKED and _kind(path) not in (".pb", ".bin", ".csv", ".parquet", ".json")
 
 
 def _is_log(path: Path, root: Path) -> bool:

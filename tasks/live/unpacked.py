@@ -31,7 +31,7 @@ class Unpacked:
         self.taken = self.given = 0
         self.ready = bytearray()
         self.over = False
-        kind = path.suffix
+        kind = path.suffix.lower()
         self.make = {".gz": lambda: zlib.decompressobj(31), ".bz2": bz2.BZ2Decompressor, ".zst": _Zst}[kind]
         self.unpacker: Any = self.make()
 
