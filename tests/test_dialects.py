@@ -14,10 +14,11 @@ import pytest
 
 from tasks.errors import BadRecord
 from tasks.formats import load_line, parse, protobuf
-from tasks.formats.fields import Parsed
+from tasks.formats.fields import RawFeedback
 from tasks.live import feedback
 from tasks.live.capture import capture
-from tasks.live.lake import Lake
+from tasks.live.lake import OPEN, Lake
+from tasks.live.segments import Segments
 from tasks.live.sources import chunks
 from tasks.live.workspace import Workspace
 from tasks.metrics import FeedbackParams, metrics
@@ -146,7 +147,7 @@ def test_real_exports_of_many_frameworks_become_rows_with_questions_and_answers(
 
 def records() -> list[tuple[str, dict]]:
     found = []
-    for sample in SAMPLES:
+    for sample in [*SAMPLES, *sorted(EXPORTS.glob("*.json"))]:
         for chunk in chunks(sample):
             for text in chunk.data.splitlines():
                 try:
@@ -206,7 +207,8 @@ def test_a_damaged_record_is_read_or_rejected_and_nothing_else(seed: int):
             except BadRecord as e:
                 assert e.code != "unreadable", f"{name}: {e.message}: {orjson.dumps(document, default=str)[:2000]}"
             else:
-                assert isinstance(parsed, Parsed)
+                counted = parsed.interactions or parsed.feedback or parsed.rejects or parsed.attached
+                assert counted, f"{name}: lost without a count: {orjson.dumps(document, default=str)[:2000]}"
 
 
 @needs_samples
@@ -216,7 +218,13 @@ def test_damaged_logs_of_all_dialects_are_accounted_for_to_the_last_record(tmp_p
     lines = [orjson.dumps(d, default=str) for d in documents]
     path = log(place.inbox / "all.jsonl", *lines)
     account = capture(place)
-    assert account.seen == account.stored + account.duplicate + account.rejected + account.attached + account.waiting
+    lake = Lake(place.lake)
+    assert account.seen >= len(lines), "every line is at least one record"
+    assert account.stored == lake.count("interactions") + lake.count("feedback")
+    assert account.rejected == lake.count("rejects") == sum(account.reasons.values())
+    assert account.waiting == len(lake.query(OPEN)) and not account.resumed
+    kept = b"".join(body for _, body in Segments(place.raw).all())
+    assert len(kept.splitlines()) == len(lines), "and each is kept as a line"
     again = capture(place, [path])
     assert again.stored == 0, "the same damage again is nothing new"
 
@@ -265,6 +273,42 @@ def test_feedback_of_phoenix_points_through_its_link_not_its_parent():
     parsed = parse(traces(chat_span(), late))
     (event,) = parsed.feedback
     assert event.target.endswith("5a17") and event.value == 0.0
+
+
+def test_late_feedback_of_phoenix_on_a_root_span_is_about_the_last_generation_of_its_trace(tmp_path: Path):
+    place = workspace(tmp_path / "work")
+    late = {
+        "traceId": "0af7651916cd43dd", "spanId": "77", "name": "annotation",
+        "startTimeUnixNano": "1767614500000000000", "endTimeUnixNano": "1767614500000000000",
+        "links": [{"traceId": "65747c7a70eb81d8", "spanId": "the-root"}],
+        "attributes": [
+            attribute("openinference.span.kind", "EVALUATOR"),
+            attribute("annotations.0.annotation.name", "thumbs"),
+            attribute("annotations.0.annotation.score", 0.0),
+        ],
+    }  # fmt: skip
+    log(place.inbox / "a.jsonl", traces(chat_span("5a17"), chat_span("5a18", startTimeUnixNano="1767614401000000000")))
+    log(place.inbox / "b.jsonl", traces(late))
+    capture(place)
+    (event,) = feedback.resolved(Lake(place.lake), []).to_pylist()
+    (about,) = Lake(place.lake).query("SELECT interaction_id FROM interactions WHERE native_id LIKE '%:5a18'")[0].to_pylist()
+    assert (event["interaction_id"], event["resolution"]) == (about, "trace_last_generation")
+
+
+@pytest.mark.parametrize("dialect", ["langsmith", "mlflow"])
+def test_feedback_that_was_changed_in_its_place_is_a_second_event(dialect: str):
+    def said(value: float, changed: str) -> RawFeedback:
+        if dialect == "langsmith":
+            row = {"id": "f-1", "run_id": "r-1", "key": "thumb", "score": value, "created_at": "2026-01-05T12:00:00Z"}
+            return parse(row | {"modified_at": changed}).feedback[0]
+        times = {"create_time": "2026-01-05T12:00:00Z", "last_update_time": changed}
+        row = {"assessment_id": "a-1", "assessment_name": "thumb", "feedback": {"value": value}} | times
+        document = {"info": {"trace_id": "tr-1", "assessments": [row]}, "data": {"spans": []}}
+        return parse(document).feedback[0]
+
+    first, same = said(0.0, "2026-01-05T12:00:00Z"), said(0.0, "2026-01-05T12:00:00Z")
+    second = said(1.0, "2026-01-05T13:00:00Z")
+    assert first == same and first.native_id != second.native_id and first.ts < second.ts
 
 
 def test_langsmiths_session_is_not_its_project():

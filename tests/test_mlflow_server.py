@@ -119,5 +119,8 @@ def test_a_wrong_name_and_a_silent_server_are_told(server: str, place: Workspace
         capture_server(place, server, ["nowhere"])
     with pytest.raises(Refused, match="does not answer"):
         capture_server(place, "http://127.0.0.1:9", [])
+    with pytest.raises(Refused, match=r"http://127.0.0.1:9 does not answer") as refused:
+        capture_server(place, "http://kim:the-password@127.0.0.1:9", [])
+    assert "the-password" not in str(refused.value)
     with pytest.raises(Refused, match="no address"):
         capture_server(place, "sqlite:///x.db", [])

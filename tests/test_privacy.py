@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pyarrow.parquet
@@ -234,6 +235,65 @@ def test_no_planted_secret_stands_in_any_file_after_capture_and_rebuild(place: W
     assert account.stored > 200 and account.rejected > 30
     rebuild(place)
     assert found_in(place.root, secrets, but=(place.inbox,)) == {}
+
+
+MAIL, USER, TOKEN, LINK_KEY = "kim.weber@example.org", "kim-the-user-0815", "q9Zx7Lm2Vb4Tt8", "abcdefGHIJ0123456789abcd"
+DEEP = orjson.loads("[" * 220 + "]" * 220)
+
+
+@pytest.mark.parametrize(
+    ("record", "secrets"),
+    [
+        (asked("r-1", response=f"https://x.example/cb?access_token={TOKEN}&to=kim.weber%40example.org"), [TOKEN, "kim.weber"]),
+        (asked("r-1", response=f"https://b.example/k?X-Amz-Signature={TOKEN}&key={LINK_KEY}&sig={TOKEN}%3D"), [TOKEN, LINK_KEY]),
+        (asked("r-1", response=json.dumps({"a": json.dumps({"user_id": USER, "t": f"to {MAIL}"})})), [USER, MAIL]),
+        (asked("r-1", response=f'{{"user_id": "{USER}", "password": "{TOKEN}", "ma'), [USER, TOKEN]),
+        (asked("r-1", attributes={"refresh_token": TOKEN, "peer": "[2001:db8:85a3::8a2e:370:7334]:443"}), [TOKEN, "370:7334"]),
+        (asked("r-1", error=f'boom\nTraceback (most recent call last):\n  File "/home/{USER}/a.py"\nValueError: x'), [USER]),
+        (asked("r-1", user_id={"id": USER, "name": "Kim Weberknecht", "email": MAIL}), [USER, "Weberknecht", MAIL]),
+        (asked("r-1", user_id=[USER]), [USER]),
+        (asked("r-1", time=f"on {MAIL}"), [MAIL]),
+        (asked("r-1", messages=[{"role": "user", "content": "?"}], user_id=USER, depth=DEEP, api_key=TOKEN), [USER, TOKEN]),
+        ({"run_type": "llm", "id": "r", "inputs": {}, "extra": {"metadata": {"user_id": 48151623.5}}}, ["48151623"]),
+        (
+            {"id": "o", "type": "GENERATION", "parentObservationId": None, "metadata": json.dumps({"authorization": TOKEN})},
+            [TOKEN],
+        ),
+        (
+            {"id": "s", "name": "n", "value": 1, "source": "API", "dataType": "NUMERIC", "authorUserName": "Kim Weberknecht"},
+            ["Weberknecht"],
+        ),
+        (
+            {"request_id": "r", "http_authorization": TOKEN, "http_cookie": TOKEN, "http_x_api_key": TOKEN, "remote_user": USER},
+            [TOKEN, USER],
+        ),
+        (
+            traces(chat_span("1", attributes={"http.request.header.cookie": [TOKEN], "url.query": f"password={TOKEN}"})),
+            [TOKEN],
+        ),
+        ({MAIL: 1, "call +49 30 901820-11": 2}, [MAIL, "901820"]),
+        (b'{"user_id": 48151623421, "authorization": "' + TOKEN.encode() + b'", "t', ["48151623421", TOKEN]),
+        (f"{{'user_id': '{USER}', 'q': '{MAIL}'}}".encode(), [USER, MAIL]),
+    ],
+    ids=["url", "signed-url", "json-in-json", "cut-json", "keys", "traceback", "user-object", "users", "time", "too-deep",
+         "float", "langfuse-metadata", "annotator", "nginx", "otlp", "names-of-keys", "torn-line", "python"],
+)  # fmt: skip
+def test_in_odd_places_it_is_found_too(place: Workspace, record: Any, secrets: list[str]):
+    log(place.inbox / "a.jsonl", record)
+    capture(place)
+    rebuild(place)
+    assert found_in(place.root, [s.encode() for s in secrets], but=(place.inbox,)) == {}
+
+
+def test_the_name_of_a_file_may_be_a_persons(place: Workspace):
+    (place.inbox / f"{MAIL}.jsonl.gz").write_bytes(b"\x1f\x8b torn")
+    (place.inbox / f"{MAIL}.zip").write_bytes(b"PK")
+    log(place.inbox / f"{MAIL}.jsonl", asked("r-1"), b"no record")
+    assert capture(place).rejected == 3
+    (place.inbox / f"{MAIL}.csv").write_bytes(b'a\n"' + b"x" * 17_000_000)
+    assert capture(place).rejected == 1
+    stored = [place.lake, place.raw]
+    assert [found_in(folder, [MAIL.encode()]) for folder in stored] == [{}, {}]
 
 
 @pytest.mark.slow

@@ -60,6 +60,12 @@ def test_packed_and_plain_files_are_the_same(place: Workspace, name: str, pack):
     assert capture(place) == Account()
 
 
+def test_an_ending_may_be_written_in_capitals(place: Workspace):
+    (place.inbox / "A.JSONL.GZ").write_bytes(gzip.compress(line(asked("r-1")) + b"\n"))
+    log(place.inbox / "B.JSONL", asked("r-2"))
+    assert capture(place).stored == 2 and capture(place).seen == 0
+
+
 @pytest.mark.parametrize("cut", [20, 60, 120, 10**6])
 def test_of_a_torn_archive_the_good_lines_are_kept_and_the_rest_is_one_reject_that_says_where(place: Workspace, cut: int):
     rows = b"".join(line(asked(f"r-{k}", response=os.urandom(40).hex())) + b"\n" for k in range(300))
@@ -68,7 +74,8 @@ def test_of_a_torn_archive_the_good_lines_are_kept_and_the_rest_is_one_reject_th
     (place.inbox / "a.jsonl.gz").write_bytes(torn)
     account = capture(place)
     ((code, message),) = rejected(place)
-    assert code == "truncated" and "bytes" in message and "a.jsonl.gz" in message
+    assert code == "truncated" and "bytes" in message
+    assert Lake(place.lake).query("SELECT source FROM rejects")["source"].to_pylist() == ["a.jsonl.gz"]
     assert stored(place) == sorted(f"r-{k}" for k in range(account.stored))
     if cut > 60:
         assert account.stored > 100
@@ -261,3 +268,25 @@ def test_the_raw_segments_hold_every_good_byte_of_what_was_rejected(place: Works
     capture(place)
     ((_, body),) = Segments(place.raw).all()
     assert lines[0] in body and b'"who":1' in body.replace(b" ", b"")
+
+
+def test_a_log_three_times_as_long_needs_no_more_memory(place: Workspace):
+    """The million of benchmarks/capture.py in small: what is held is a chunk, whatever a file has."""
+    for name, count in (("a", 20_000), ("b", 60_000)):
+        with (place.inbox / f"{name}.jsonl").open("wb") as f:
+            f.writelines(line(asked(f"{name}-{n}", response=f"{n} " + "so it is " * 200)) + b"\n" for n in range(count))
+    code = f"""
+import resource
+from pathlib import Path
+from tasks.live.capture import capture
+from tasks.live.workspace import Workspace
+place = Workspace(Path({str(place.root)!r}))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+one = capture(place, [place.inbox / "a.jsonl"]).stored
+before = peak()
+print(one, capture(place, [place.inbox / "b.jsonl"]).stored, peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    first, second, grown = map(int, done.stdout.split())
+    assert (first, second) == (20_000, 60_000)
+    assert grown < 64, "MB"

@@ -81,7 +81,8 @@ class RawFeedback(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One feedback event as a dialect gives it.
 
     `target_type`: 'interaction' (a native id) | 'response' (a provider's response id) | 'trace' | 'session' |
-    'pair' (two native ids, chosen first, joined by '|') | 'any' (native id, else response id, else trace id).
+    'pair' (two native ids, chosen first, joined by '|') | 'observation' (a native id, or that of a span in the trace which
+    follows after '|') | 'any' (native id, else response id, else trace id).
     `value` by `value_type`: bool | number | category (str) | comment (str) | demonstration (the text that should have
     been answered) | preference ({"chosen": id, "rejected": id, "tie": null | "tie" | "both_bad"}); None retracts.
     `source_kind`: human_end_user | human_annotator | llm_judge | code | implicit | unknown.
@@ -271,6 +272,14 @@ def time_us(value: Any) -> int:
 def maybe_time_us(value: Any) -> int | None:
     """time_us, None where absent."""
     return None if value is None or value == "" else time_us(value)
+
+
+def saying(id: str, made: Any, changed: Any, at: Any = None) -> tuple[str, int]:
+    """The id and the time of one saying. Tools let people change a score in its place: each change is an event of its own."""
+    first_us, last_us = maybe_time_us(made), maybe_time_us(changed)
+    if first_us is not None and last_us is not None and last_us > first_us:
+        return f"{id}@{last_us}", last_us
+    return id, time_us(at or made or changed)
 
 
 def span_ms(start: int | None, end: int | None) -> float | None:

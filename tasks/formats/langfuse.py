@@ -1,4 +1,4 @@
-"""Langfuse: blob exports (traces, observations, scores), the Scores API, and whole traces as the UI exports them.
+"""Langfuse: blob exports (traces, observations, scores), pages of its API, and whole traces as UI and API give them.
 
     {"id": "obs-1", "trace_id": "tr-1", "type": "GENERATION", "input": "[{…}]", "output": "{…}", "prompt_name": …}
 
@@ -31,6 +31,7 @@ from tasks.formats.fields import (
     obj,
     opened,
     required_text,
+    saying,
     span_ms,
     time_us,
 )
@@ -38,34 +39,71 @@ from tasks.formats.messages import answers, conversation
 
 TRACE, DOCUMENTS = "langfuse_trace", "langfuse_documents"
 SOURCES = {"API": "human_end_user", "EVAL": "llm_judge", "ANNOTATION": "human_annotator"}
+# Keys of a whole trace, whichever version of API, SDK or UI wrote it.
+OF_A_TRACE = {
+    "projectId", "project_id", "sessionId", "session_id", "htmlPath", "html_path", "bookmarked",
+}  # fmt: skip
+INPUT_TOKENS = ("input", "inputUsage", "prompt_tokens", "promptTokens", "input_tokens", "inputTokens")
+OUTPUT_TOKENS = ("output", "outputUsage", "completion_tokens", "completionTokens", "output_tokens", "outputTokens")
 # The AI SDK's outer spans repeat what the generation inside them says.
 WRAPPERS = ("ai.generateText", "ai.streamText", "ai.generateObject", "ai.streamObject")
 _TRANSCRIPT = re.compile(r"^(system|user|assistant|tool): ", re.MULTILINE)
 
 
 def recognises(document: dict[str, Any]) -> bool:
-    if isinstance(document.get("trace"), dict) and "observations" in document["trace"]:
+    keys = document.keys()
+    if _rows_of_page(document):
         return True
-    if "observations" in document and "projectId" in document:
+    if isinstance(document.get("trace"), dict) and ("observations" in document["trace"] or "observations" in document):
         return True
-    score = {"name", "value", "source"} <= document.keys() and ("data_type" in document or "dataType" in document)
+    if "observations" in document and keys & OF_A_TRACE:
+        return True
+    score = {"name", "value", "source"} <= keys and (
+        keys & {"data_type", "dataType", "observation_id", "observationId"}
+    )
     observation = "type" in document and ("parent_observation_id" in document or "parentObservationId" in document)
     trace = "bookmarked" in document or (
         "project_id" in document and {"release", "session_id", "timestamp"} <= document.keys()
     )
-    return score or observation or trace
+    return bool(score) or observation or trace
 
 
 def parse(document: dict[str, Any], origin: str = "") -> Parsed:
-    """One exported row, or one whole trace with its observations and scores."""
+    """One exported row, one whole trace with its observations and scores, or a page of either."""
+    if rows := _rows_of_page(document):
+        return _page(rows, origin)
     trace = document.get("trace") if isinstance(document.get("trace"), dict) else document
-    if "observations" in trace and isinstance(trace["observations"], list):
+    if "observations" in trace or "observations" in document:
         return _whole(trace, document)
-    if "data_type" in document or "dataType" in document:
+    if {"name", "value", "source"} <= document.keys():
         return Parsed(feedback=[_score(document)])
     if "parent_observation_id" in document or "parentObservationId" in document:
         return _observation_row(document)
     return Parsed(parts=[RawPart(TRACE, required_text(document, "id"), _of_trace(document))], attached=1)
+
+
+def _rows_of_page(document: dict[str, Any]) -> list[Any]:
+    """The rows of a page as the API gives it ({"data": […], "meta": {…}}), where one of them is Langfuse's; else []."""
+    rows = document.get("data") if isinstance(document.get("meta"), dict) else None
+    return rows if isinstance(rows, list) and any(isinstance(r, dict) and recognises(r) for r in rows) else []
+
+
+def _page(rows: list[Any], origin: str) -> Parsed:
+    whole = Parsed()
+    for row in rows:
+        try:
+            if not isinstance(row, dict) or not recognises(row):
+                raise BadRecord("unknown_dialect", "a row of the page is none of Langfuse's")
+            parsed = parse(row, origin)
+        except BadRecord as e:
+            whole.rejects.append(e)
+            continue
+        whole.interactions += parsed.interactions
+        whole.feedback += parsed.feedback
+        whole.parts += parsed.parts
+        whole.rejects += parsed.rejects
+        whole.attached += parsed.attached
+    return whole
 
 
 def _merge_trace(raw: RawInteraction, found: list[Any]) -> RawInteraction:
@@ -82,24 +120,34 @@ MERGE = {TRACE: _merge_trace, DOCUMENTS: _merge_documents}
 
 
 def _whole(trace: dict[str, Any], document: dict[str, Any]) -> Parsed:
-    parsed, of_trace = Parsed(attached=1), _of_trace(trace)
-    by_id = {o.get("id"): o for o in items(trace, "observations") if isinstance(o, dict)}
-    for row in items(document, "observations") if document is not trace else []:
-        if isinstance(row, dict):  # the export's own list has the inputs and outputs that the trace's list leaves out
-            by_id[row.get("id")] = by_id.get(row.get("id"), {}) | {k: v for k, v in row.items() if v is not None}
-    rows = list(by_id.values())
-    documents = [d for o in rows if _type(o) == "RETRIEVER" for d in _documents(o)]
-    wrappers = {first(o, "parentObservationId", "parent_observation_id") for o in rows if _type(o) == "GENERATION"}
+    parsed, of_trace = Parsed(attached=1), _of_trace(trace) | {"trace_id": label(trace.get("id"))}
+    rows = _observations(trace, document)
+    if not rows:  # a list of traces names its observations, which are another list: they wait for what the trace says
+        parsed.parts.append(RawPart(TRACE, required_text(trace, "id"), of_trace))
+    documents = [d for o in rows if isinstance(o, dict) and _type(o) == "RETRIEVER" for d in _documents(o)]
+    read: list[tuple[Any, RawInteraction | BadRecord]] = []
     for row in rows:
-        if _type(row) != "GENERATION" or row.get("id") in wrappers:
+        if isinstance(row, dict) and _type(row) != "GENERATION":
             parsed.attached += 1
             continue
         try:
+            if not isinstance(row, dict):
+                raise BadRecord("not_an_object", f"an observation is {type(row).__name__}")
             raw = _merge_trace(_generation(row), [of_trace])
-            parsed.interactions.append(replace(raw, contexts=documents, wants=()))
+            read.append((row["id"], replace(raw, contexts=documents, wants=())))
         except BadRecord as e:
-            parsed.rejects.append(e)
-    for row in [*items(trace, "scores"), *items(trace, "corrections")]:
+            read.append((row.get("id") if isinstance(row, dict) else None, e))
+    # A generation around another one that was read repeats what that one says.
+    wrappers = {made.parent_id for _, made in read if isinstance(made, RawInteraction)} - {""}
+    for id, made in read:
+        if id is not None and str(id) in wrappers:
+            parsed.attached += 1
+        elif isinstance(made, BadRecord):
+            parsed.rejects.append(made)
+        else:
+            parsed.interactions.append(made)
+    beside = items(document, "scores") if document is not trace else []
+    for row in [*items(trace, "scores"), *beside, *items(trace, "corrections")]:
         try:
             if isinstance(row, dict):
                 parsed.feedback.append(_score(row))
@@ -108,13 +156,32 @@ def _whole(trace: dict[str, Any], document: dict[str, Any]) -> Parsed:
     return parsed
 
 
+def _observations(trace: dict[str, Any], document: dict[str, Any]) -> list[Any]:
+    """The observations of a trace; ids alone are left out. An export's own list has the inputs and outputs that the trace's
+    list leaves out.
+    """
+    listed = opened(trace.get("observations"))
+    if not isinstance(listed, list | None):
+        raise BadRecord("bad_type", f"'observations' is {type(listed).__name__}, not a list")
+    rows = [o for o in listed or [] if not isinstance(o, str)]
+    places = {o["id"]: n for n, o in enumerate(rows) if isinstance(o, dict) and isinstance(o.get("id"), str)}
+    for row in items(document, "observations") if document is not trace else []:
+        id = row.get("id") if isinstance(row, dict) else None
+        place = places.pop(id, None) if isinstance(id, str) else None
+        if place is None:
+            rows.append(row)
+        else:
+            rows[place] = rows[place] | {k: v for k, v in row.items() if v is not None}
+    return rows
+
+
 def _observation_row(row: dict[str, Any]) -> Parsed:
     if _type(row) == "RETRIEVER" and (documents := _documents(row)):
         trace = label(first(row, "trace_id", "traceId"))
         return Parsed(parts=[RawPart(DOCUMENTS, trace, documents)] if trace else [], attached=1)
     if _type(row) != "GENERATION" or str(row.get("name")) in WRAPPERS:
         return Parsed(attached=1)
-    return Parsed(interactions=[_generation(row)])
+    return Parsed(interactions=[_merge_trace(_generation(row), [_of_trace(row)])])
 
 
 def _type(row: dict[str, Any]) -> str:
@@ -136,21 +203,24 @@ def _generation(row: dict[str, Any]) -> RawInteraction:
     start = time_us(first(row, "start_time", "startTime"))
     end = maybe_time_us(first(row, "end_time", "endTime"))
     began = maybe_time_us(first(row, "completion_start_time", "completionStartTime"))
-    usage, cost = (
-        obj(row, "usage_details") or obj(row, "usageDetails"),
-        obj(row, "cost_details") or obj(row, "costDetails"),
-    )
-    latency, first_token = numeric(row, "latency"), first(row, "time_to_first_token", "timeToFirstToken")
+    usage = obj(row, "usage_details") or obj(row, "usageDetails") or obj(row, "usage")
+    cost = obj(row, "cost_details") or obj(row, "costDetails")
     trace = label(first(row, "trace_id", "traceId"))
     parameters = obj(row, "model_parameters") or obj(row, "modelParameters")
-    total = numeric(row, "total_cost")
+    costs = (
+        (row, "total_cost"),
+        (cost, "total"),
+        (row, "totalCost"),
+        (row, "calculatedTotalCost"),
+        (usage, "totalCost"),
+    )
     return RawInteraction(
         dialect="langfuse",
         native_id=required_text(row, "id"),
         ts=start,
         messages=messages,
         outputs=outputs,
-        response_id=label(answered.get("id")) if isinstance(answered, dict) and "id" in answered else "",
+        response_id=answered["id"] if isinstance(answered, dict) and isinstance(answered.get("id"), str) else "",
         trace_id=trace,
         parent_id=label(first(row, "parent_observation_id", "parentObservationId")),
         session_id=label(first(row, "session_id", "sessionId")),
@@ -165,25 +235,27 @@ def _generation(row: dict[str, Any]) -> RawInteraction:
         prompt_name=label(first(row, "prompt_name", "promptName")),
         prompt_version=label(first(row, "prompt_version", "promptVersion")),
         environment=label(row.get("environment")),
-        latency_ms=span_ms(start, end) if end is not None else latency * 1000 if latency is not None else None,
-        ttft_ms=span_ms(start, began)
-        if began is not None
-        else float(first_token) * 1000
-        if first_token is not None
-        else None,
-        input_tokens=count(usage, "input") if "input" in usage else count(row, "inputUsage"),
-        output_tokens=count(usage, "output") if "output" in usage else count(row, "outputUsage"),
-        cached_input_tokens=count(usage, "input_cached_tokens")
-        if "input_cached_tokens" in usage
-        else count(usage, "cache_read_input_tokens"),
+        latency_ms=span_ms(start, end) if end is not None else _ms(row, "latency"),
+        ttft_ms=span_ms(start, began) if began is not None else _ms(row, "time_to_first_token", "timeToFirstToken"),
+        input_tokens=_tokens(usage, row, INPUT_TOKENS),
+        output_tokens=_tokens(usage, row, OUTPUT_TOKENS),
+        cached_input_tokens=_tokens(usage, {}, ("input_cached_tokens", "cache_read_input_tokens")),
         reasoning_tokens=count(usage, "output_reasoning_tokens"),
-        cost_usd=total
-        if total is not None
-        else numeric(cost, "total")
-        if "total" in cost
-        else numeric(row, "totalCost") or None,
-        wants=(Want(TRACE, trace),) if trace else (),
+        cost_usd=next((n for holder, key in costs if (n := numeric(holder, key)) is not None), None),
+        # A row that has the trace's columns itself says all that its trace would.
+        wants=(Want(TRACE, trace),) if trace and not row.keys() & {"session_id", "sessionId"} else (),
     )
+
+
+def _ms(row: dict[str, Any], *keys: str) -> float | None:
+    """Seconds under the first of the keys that holds a number, as milliseconds."""
+    seconds = next((n for k in keys if (n := numeric(row, k)) is not None), None)
+    return seconds * 1000 if seconds is not None and abs(seconds) < 1e9 else None
+
+
+def _tokens(usage: dict[str, Any], row: dict[str, Any], keys: tuple[str, ...]) -> int | None:
+    """A count under the name that it has had in one version or another."""
+    return next((n for holder in (usage, row) for k in keys if (n := count(holder, k)) is not None), None)
 
 
 def _asked(given: Any) -> tuple[list[dict[str, Any]], list[Any]]:
@@ -210,7 +282,7 @@ def _lists_a_tool(m: Any) -> bool:
 
 def _finish(answered: Any) -> str:
     if isinstance(answered, dict):
-        inner = items(answered, "choices") or [answered]
+        inner = items(answered, "choices") or items(answered, "candidates") or [answered]
         found = first(inner[0], "finish_reason", "finishReason", "stop_reason")
         return label(found).lower() if isinstance(found, str) else ""
     return ""
@@ -253,35 +325,63 @@ def _score(row: dict[str, Any]) -> RawFeedback:
     kind = next((k for k, id in named.items() if id), "")
     if not kind:
         raise BadRecord("no_target", "the score names neither observation, trace nor session")
-    data_type = str(first(row, "data_type", "dataType")).upper()
-    said, name = first(row, "string_value", "stringValue"), required_text(row, "name")
+    target = named[kind]
+    if kind == "interaction" and named["trace"]:  # it may be any observation, not a generation only
+        kind, target = "observation", f"{target}|{named['trace']}"
+    name, value, said = required_text(row, "name"), row.get("value"), first(row, "string_value", "stringValue")
+    data_type = str(first(row, "data_type", "dataType") or _type_of_value(value)).upper()
     if data_type == "CORRECTION":
-        value_type, value, name = (
+        name, value_type, value = (
+            "correction",
             "demonstration",
             label(first(row, "longStringValue", "long_string_value", "value")),
-            "correction",
         )
     elif data_type == "BOOLEAN":
-        flag = row.get("value") if row.get("value") is not None else str(said).lower() == "true"
-        value_type, value = "bool", bool(flag)
+        value_type, value = "bool", _flag(value if value is not None else said)
     elif data_type == "CATEGORICAL":
-        value_type, value = "category", label(said if said is not None else row.get("value"))
+        value_type, value = "category", label(said if said is not None else value)
     elif data_type == "TEXT":
-        value_type, value = "comment", label(said)
+        value_type, value = "comment", label(said if said is not None else value)
     elif data_type == "NUMERIC":
-        value_type, value = "number", number(row, "value")
+        value_type, value = "number", numeric(row, "value") if isinstance(value, str) else number(row, "value")
     else:
         raise BadRecord("unknown_version", f"a score of data type {data_type[:40]}")
+    if value in (None, ""):
+        raise BadRecord("no_value", f"a {data_type.lower()} score without a value")
+    id, ts = saying(
+        required_text(row, "id"),
+        first(row, "created_at", "createdAt"),
+        first(row, "updated_at", "updatedAt"),
+        row.get("timestamp"),
+    )
     return RawFeedback(
         dialect="langfuse",
-        native_id=required_text(row, "id"),
+        native_id=id,
         target_type=kind,
-        target=named[kind],
+        target=target,
         name=name,
         value_type=value_type,
         value=json_value(value),
         comment=label(row.get("comment")),
         source_kind=SOURCES.get(str(row.get("source")).upper(), "unknown"),
         user_id=label(first(row, "author_user_id", "authorUserId")),
-        ts=time_us(first(row, "timestamp", "updated_at", "updatedAt", "created_at", "createdAt")),
+        ts=ts,
     )
+
+
+def _type_of_value(value: Any) -> str:
+    """What a score is that an older version wrote without its type."""
+    return "BOOLEAN" if isinstance(value, bool) else "CATEGORICAL" if isinstance(value, str) else "NUMERIC"
+
+
+def _flag(value: Any) -> bool | None:
+    """A boolean as JSON (true, 1) or as a cell of a CSV file ("True", "0") has it."""
+    said = str(value).strip().lower()
+    if said in ("", "none"):
+        return None
+    if said in ("true", "false"):
+        return said == "true"
+    found = numeric({"value": value}, "value")
+    if found is None:
+        raise BadRecord("bad_value", f"a boolean score is {type(value).__name__}, neither true nor false")
+    return found != 0

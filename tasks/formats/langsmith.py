@@ -24,6 +24,7 @@ from tasks.formats.fields import (
     numeric,
     obj,
     required_text,
+    saying,
     span_ms,
     time_us,
 )
@@ -104,15 +105,16 @@ def _feedback(row: dict[str, Any]) -> list[RawFeedback]:
     if not target:
         raise BadRecord("no_target", "the feedback names neither a run nor a trace")
     kind = "any" if row.get("run_id") else "trace"
+    id, ts = saying(required_text(row, "id"), row.get("created_at"), row.get("modified_at"))
     shared = {
         "dialect": "langsmith",
         "target_type": kind,
         "target": target,
         "source_kind": SOURCES.get(str(source.get("type")), "unknown"),
         "user_id": label(source.get("user_id")),
-        "ts": time_us(first(row, "modified_at", "created_at")),
+        "ts": ts,
     }
-    id, name, comment = required_text(row, "id"), required_text(row, "key"), label(row.get("comment"))
+    name, comment = required_text(row, "key"), label(row.get("comment"))
     score, value = row.get("score"), row.get("value")
     found = []
     if isinstance(score, bool):

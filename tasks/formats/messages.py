@@ -136,6 +136,9 @@ def _messages(value: Any, role: str, depth: int) -> list[Message]:
         # The Responses API lists messages, calls and results as items of one kind: calls and thoughts are the assistant's.
         found: list[Message] = []
         for v, block in zip(value, blocks, strict=True):
+            if _is_pair(v):
+                found.append({"role": ROLES[v[0].lower()], "content": v[1]})
+                continue
             of = "assistant" if block and _is_item(v) else role
             found += _of_blocks([v], of, {}, depth + 1) if block else _messages(v, role, depth + 1)
         return found
@@ -145,6 +148,10 @@ def _messages(value: Any, role: str, depth: int) -> list[Message]:
         return _message(value, role, depth)
     if _is_block(value):
         return _of_blocks([value], role, {}, depth + 1)
+    if role == "assistant" and first(value, "tool_calls", "toolCalls", "function_call") is not None:
+        return _message(value, role, depth)
+    if value.keys() <= {"args", "kwargs"} and "kwargs" in value:
+        return _of_a_call(value, role, depth)
     inner = first(
         value, "messages", "input_messages", "output_messages", "contents", "content", "message", "prompt", "prompts", "input",
         "question", "query", "output", "answer", "response", "completion", "result", "text", "generations", "choices",
@@ -155,7 +162,33 @@ def _messages(value: Any, role: str, depth: int) -> list[Message]:
         value.get("config"), "system_instruction", "systemInstruction"
     )
     before = _messages(instructions, "system", depth + 1) if instructions and role == "user" else []
+    history = first(value, "chat_history", "history", "conversation_history") if role == "user" else None
+    if isinstance(opened(history), list):
+        before += _messages(history, role, depth + 1)
     return before + _messages(inner, role, depth + 1)
+
+
+def _is_pair(value: Any) -> bool:
+    """LangChain's shorthand in a list of messages: ["human", "when?"]."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(v, str) for v in value)
+        and value[0].lower() in ROLES
+    )
+
+
+def _of_a_call(value: dict[str, Any], role: str, depth: int) -> list[Message]:
+    """The arguments of a traced function: what its keywords say, or the only argument that it was given."""
+    args, kwargs = value.get("args"), opened(value["kwargs"])
+    if isinstance(kwargs, dict) and first(
+        kwargs, "messages", "input", "prompt", "question", "query", "contents", "message"
+    ):
+        return _messages(kwargs, role, depth + 1)
+    given = [*(args if isinstance(args, list) else []), *(kwargs.values() if isinstance(kwargs, dict) else [])]
+    if len(given) == 1:
+        return _messages(given[0], role, depth + 1)
+    return [{"role": role, "content": _dumped(value)}]
 
 
 def _names_role(value: dict[str, Any]) -> bool:
@@ -230,6 +263,11 @@ def _message(value: dict[str, Any], role: str, depth: int) -> list[Message]:
         return _of_blocks(content, role, extra, depth + 1)
     if isinstance(content, dict) and _is_block(content):
         return _of_blocks([content], role, extra, depth + 1)
+    if isinstance(content, dict) and isinstance(said := first(content, "text", "content"), str):
+        content = said
+    audio = value.get("audio")
+    if content == "" and isinstance(audio, dict) and isinstance(audio.get("transcript"), str):
+        content = audio["transcript"]
     return [{"role": role, "content": as_text(content), **extra}]
 
 

@@ -25,6 +25,7 @@ from tasks.formats.fields import (
     obj,
     opened,
     required_text,
+    saying,
     time_us,
 )
 from tasks.formats.messages import answers, as_text, conversation
@@ -76,7 +77,9 @@ def parse(document: dict[str, Any], origin: str = "") -> Parsed:
         except BadRecord as e:
             parsed.rejects.append(e)
     if not spans:
-        raise BadRecord("no_content", "the trace has no spans; export it with them (include_spans=True)")
+        parsed.rejects.append(
+            BadRecord("no_content", "the trace has no spans; export it with them (include_spans=True)")
+        )
     return parsed
 
 
@@ -157,9 +160,11 @@ def _assessment(row: dict[str, Any], trace: str, ids: dict[str, str]) -> RawFeed
             value_type, value = "number", numeric({"value": value}, "value")
         else:
             value_type, value = "category", label(value) if isinstance(value, str) else json_value(value)
+    made, changed = first(row, "create_time", "create_time_ms"), first(row, "last_update_time", "last_update_time_ms")
+    id, ts = saying(required_text({"id": first(row, "assessment_id", "id")}, "id"), made, changed)
     return RawFeedback(
         dialect="mlflow",
-        native_id=required_text({"id": first(row, "assessment_id", "id")}, "id"),
+        native_id=id,
         target_type=target_type,
         target=target,
         name=name,
@@ -168,7 +173,7 @@ def _assessment(row: dict[str, Any], trace: str, ids: dict[str, str]) -> RawFeed
         comment=label(row.get("rationale")),
         source_kind=kind,
         user_id=label(source.get("source_id")),
-        ts=time_us(first(row, "last_update_time", "create_time", "last_update_time_ms", "create_time_ms")),
+        ts=ts,
     )
 
 

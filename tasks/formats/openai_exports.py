@@ -97,7 +97,7 @@ def _listed(row: dict[str, Any], origin: str) -> Parsed:
         return Parsed(parts=[RawPart(MESSAGES, completion, row["data"])], attached=1)
     if response := label(row.get("response_id")):
         return Parsed(parts=[RawPart(INPUT, response, row["data"])], attached=1)
-    parsed = Parsed()
+    parsed = Parsed(attached=0 if items(row, "data") else 1)  # the page after the last one is empty
     for item in items(row, "data"):
         try:
             if not isinstance(item, dict) or not recognises(item) or item.get("object") == "list":

@@ -13,6 +13,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from tasks.errors import BadRecord
 
 IDS = ("traceId", "spanId", "parentSpanId")
+# Two bytes of protobuf may be an object of a hundred; 16 MB of spans as exporters write them are 650,000.
+MAX_OBJECTS = 1_000_000
+SMALL = 1024 * 1024  # bytes that cannot hold so many that it would hurt
 
 
 def traces(data: bytes) -> dict[str, Any]:
@@ -46,6 +49,8 @@ def _read(message: Any, data: bytes) -> dict[str, Any]:
         message.ParseFromString(data)
     except DecodeError as e:
         raise BadRecord("bad_protobuf", str(e)) from None
+    if len(data) > SMALL and _too_many(message):
+        raise BadRecord("bomb", f"more than {MAX_OBJECTS:,} objects in {len(data):,} bytes")
     document = MessageToDict(message, use_integers_for_enums=True)
     for outer, middle, inner in (("resourceSpans", "scopeSpans", "spans"), ("resourceLogs", "scopeLogs", "logRecords")):
         for resource in document.get(outer, []):
@@ -54,3 +59,16 @@ def _read(message: Any, data: bytes) -> dict[str, Any]:
                     for row in (leaf, *leaf.get("links", [])):
                         row.update({k: base64.b64decode(row[k]).hex() for k in IDS if k in row})
     return document
+
+
+def _too_many(message: Any) -> bool:
+    """Whether a message holds more than MAX_OBJECTS others; it stops counting there."""
+    stack, seen = [message], 1
+    while stack:
+        for field, value in stack.pop().ListFields():
+            if field.message_type is not None:
+                seen += len(value) if field.is_repeated else 1
+                if seen > MAX_OBJECTS:
+                    return True
+                stack += value if field.is_repeated else [value]
+    return False

@@ -27,10 +27,13 @@ RESOLVED = """
         SELECT unnest(from_json($metrics, '[{"name": "VARCHAR", "direction": "BIGINT", "threshold": "DOUBLE"}]'), recursive := true)
     ),
     events AS (
-        SELECT *, CASE target_type WHEN 'pair' THEN split_part(target, '|', 1) ELSE target END AS about
+        SELECT *, CASE WHEN target_type IN ('pair', 'observation') THEN split_part(target, '|', 1) ELSE target END AS about,
+               -- People rate what they see: a span around the generation, of which the log says the trace.
+               CASE WHEN target_type = 'observation' THEN split_part(target, '|', 2)
+                    WHEN target_type = 'interaction' AND dialect = 'otlp' THEN split_part(target, ':', 1) ELSE '' END AS around
         FROM feedback WHERE received <= $as_of
     ),
-    named AS (SELECT DISTINCT about FROM events),
+    named AS (SELECT about FROM events UNION SELECT around FROM events WHERE around <> ''),
     -- Only what is named at all is grouped: most interactions get no feedback.
     places AS (
         SELECT native_id AS about, 1 AS rung, dialect, tenant, interaction_id, ts
@@ -48,10 +51,12 @@ RESOLVED = """
     possible AS (
         SELECT e.feedback_id, p.*, e.dialect = p.dialect AS own,
                CASE WHEN p.rung >= 3 AND p.ts <= e.ts THEN 1 ELSE 0 END AS before
-        FROM events e JOIN places p USING (about)
-        WHERE CASE e.target_type
-                  WHEN 'interaction' THEN p.rung = 1 WHEN 'pair' THEN p.rung = 1 WHEN 'response' THEN p.rung = 2
-                  WHEN 'trace' THEN p.rung = 3 WHEN 'session' THEN p.rung = 4 ELSE p.rung <= 3 END
+        FROM (SELECT *, false AS wider FROM events UNION ALL
+              SELECT * REPLACE (around AS about), true FROM events WHERE around <> '') e JOIN places p USING (about)
+        WHERE CASE WHEN e.wider THEN p.rung = 3
+                   WHEN e.target_type IN ('interaction', 'pair', 'observation') THEN p.rung = 1
+                   WHEN e.target_type = 'response' THEN p.rung = 2 WHEN e.target_type = 'trace' THEN p.rung = 3
+                   WHEN e.target_type = 'session' THEN p.rung = 4 ELSE p.rung <= 3 END
           -- A provider's response id is the same in every log; other ids mean something in their own log only.
           AND (e.dialect = p.dialect OR e.dialect = 'flywheel' OR e.target_type = 'response')
           AND (e.tenant = p.tenant OR e.tenant = '')
@@ -68,7 +73,7 @@ RESOLVED = """
             CASE WHEN rung >= 3 AND before = 1 THEN ts END DESC, CASE WHEN rung >= 3 AND before = 0 THEN ts END, interaction_id) = 1
     ),
     judged AS (
-        SELECT e.* EXCLUDE (about), b.interaction_id,
+        SELECT e.* EXCLUDE (about, around), b.interaction_id,
                CASE b.rung WHEN 1 THEN 'exact' WHEN 2 THEN 'response_id' WHEN 3 THEN 'trace_last_generation'
                            WHEN 4 THEN 'session' ELSE 'unresolved' END AS resolution,
                m.direction * CASE

@@ -31,15 +31,16 @@ PAGE = 100  # traces; one raw segment
 
 def capture_server(workspace: Workspace, uri: str, experiments: list[str]) -> Account:
     """Capture what is new in the experiments named (all without names). Raises Refused for a server that does not answer."""
-    _answers(uri)
+    shown = _shown(uri)
+    _answers(shown)
     client = MlflowClient(tracking_uri=uri)
     try:
-        chosen = _chosen(client, uri, experiments)
+        chosen = _chosen(client, shown, experiments)
         pull = _Pull(workspace, client, uri)
-        account = capture_chunks(workspace, pull.chunks(chosen), f"mlflow:{uri.rpartition('@')[2]}")
+        account = capture_chunks(workspace, pull.chunks(chosen), f"mlflow:{shown}")
     except MlflowException as e:
         raise Refused(
-            f"{uri}: {e.message}", "check the server and MLFLOW_TRACKING_TOKEN; the same command goes on from there", 1
+            f"{shown}: {e.message}", "check the server and MLFLOW_TRACKING_TOKEN; the same command goes on from there", 1
         ) from None
     pull.save()
     return account
@@ -95,14 +96,14 @@ class _Pull:
         return [orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)]
 
 
-def _chosen(client: MlflowClient, uri: str, names: list[str]) -> list[str]:
+def _chosen(client: MlflowClient, shown: str, names: list[str]) -> list[str]:
     if not names:
         return sorted(e.experiment_id for e in client.search_experiments())
     found = {name: client.get_experiment_by_name(name) for name in names}
     missing = [name for name, e in found.items() if e is None]
     if missing:
         known = ", ".join(sorted(e.name for e in client.search_experiments(max_results=20)))
-        raise Refused(f"{uri} has no experiment {missing[0]!r}", f"its experiments are: {known}")
+        raise Refused(f"{shown} has no experiment {missing[0]!r}", f"its experiments are: {known}")
     return [e.experiment_id for e in found.values()]
 
 
@@ -118,3 +119,9 @@ def _answers(uri: str) -> None:
         raise Refused(
             f"{uri} does not answer: {e}", f"start it (mlflow server), or check with: curl {uri}/health", 1
         ) from e
+
+
+def _shown(uri: str) -> str:
+    """The address without the user and the password that it may hold: messages and logs repeat it."""
+    scheme, separator, rest = uri.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -20,19 +20,20 @@ import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import orjson
 import uvicorn
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tasks.errors import BadRecord, Refused
-from tasks.formats import parse, protobuf
+from tasks.formats import MAX_LINE_BYTES, parse, protobuf
+from tasks.formats.otlp_values import listed
 from tasks.live.capture import edge_of
 from tasks.live.spool import Full, Spool
 from tasks.live.workspace import Workspace
@@ -40,12 +41,23 @@ from tasks.redact import Edge
 
 MAX_BODY_BYTES = 16 * 1024 * 1024  # as sent, and unpacked
 MAX_WAITING_BYTES = 64 * 1024 * 1024  # of all requests that are not yet on the disk
+READERS = 4  # requests unpacked at the same time: what waits is held as it was sent
 RETRY_SECONDS = "2"
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
-# path: the key of its document, how it is read from protobuf, its answer and what the answer counts
-SIGNALS: dict[str, tuple[str, Any, Any, str]] = {
-    "/v1/traces": ("resourceSpans", protobuf.traces, ExportTraceServiceResponse, "rejectedSpans"),
-    "/v1/logs": ("resourceLogs", protobuf.logs, ExportLogsServiceResponse, "rejectedLogRecords"),
+# path: the keys of its document, how it is read from protobuf, its answer and what the answer counts
+SIGNALS: dict[str, tuple[tuple[str, str, str], Any, Any, str]] = {
+    "/v1/traces": (
+        ("resourceSpans", "scopeSpans", "spans"),
+        protobuf.traces,
+        ExportTraceServiceResponse,
+        "rejectedSpans",
+    ),
+    "/v1/logs": (
+        ("resourceLogs", "scopeLogs", "logRecords"),
+        protobuf.logs,
+        ExportLogsServiceResponse,
+        "rejectedLogRecords",
+    ),
 }
 
 
@@ -64,31 +76,37 @@ def application(
     edge = edge_of(workspace)
     allowed = hosts | {"127.0.0.1", "localhost", "[::1]"}
     spool = Spool(workspace.spool, max_waiting)
-    in_flight = 0
+    readers = anyio.CapacityLimiter(READERS)
+    in_flight = 0  # bytes of bodies
 
     async def export(request: Request) -> Response:
         nonlocal in_flight
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        body = bytearray()
         try:
             _allow(request, allowed, token)
             if kind not in (JSON, PROTOBUF):
                 raise Refusal(415, f"content type {kind!r}; {JSON} and {PROTOBUF} are read")
-            if in_flight >= max_waiting:
-                raise Full
-            body = await _body(request)
-            in_flight += len(body)
-            try:
-                line, answer = await run_in_threadpool(_read, request, kind, body, edge)
-                if line:
-                    await spool.put(line)
-            finally:
-                in_flight -= len(body)
+            async for piece in request.stream():
+                if in_flight + len(piece) > max_waiting:
+                    raise Full
+                body += piece
+                in_flight += len(piece)
+                if len(body) > MAX_BODY_BYTES:
+                    raise Refusal(413, f"more than {MAX_BODY_BYTES:,} bytes in one request")
+            lines, answer = await anyio.to_thread.run_sync(_read, request, kind, bytes(body), edge, limiter=readers)
+            if lines:
+                await spool.put(lines)
         except Refusal as e:
             return _answer(kind, e.status, {"code": e.status, "message": str(e)})
         except Full:
             return _answer(kind, 429, {"message": "more arrives than the disk takes; try again"})
         except OSError as e:
             return _answer(kind, 503, {"message": f"not stored: {e.strerror or e}"})
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody hears
+        finally:
+            in_flight -= len(body)
         message = SIGNALS[request.url.path][2]
         content = orjson.dumps(answer) if kind == JSON else ParseDict(answer, message()).SerializeToString()
         return Response(content, media_type=kind)
@@ -140,31 +158,30 @@ def _allow(request: Request, allowed: frozenset[str], token: str) -> None:
         raise Refusal(401, "a token is needed: Authorization: Bearer …")
 
 
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise Refusal(413, f"more than {MAX_BODY_BYTES:,} bytes in one request")
-    return bytes(body)
-
-
 def _read(request: Request, kind: str, body: bytes, edge: Edge) -> tuple[bytes, dict[str, Any]]:
-    """A request -> the line to keep (b"" for none), and the answer."""
-    key, from_protobuf, _, counted = SIGNALS[request.url.path]
+    """A request -> the lines to keep (b"" for none), and the answer."""
+    keys, from_protobuf, _, counted = SIGNALS[request.url.path]
+    key = keys[0]
     encoding = request.headers.get("content-encoding", "identity").lower()
     try:
         body = _unpacked(body, encoding)
+        if kind == JSON and body.count(b"{") > protobuf.MAX_OBJECTS:
+            raise Refusal(413, f"more than {protobuf.MAX_OBJECTS:,} objects in one request")
         document = from_protobuf(body) if kind == PROTOBUF else orjson.loads(body)
     except (BadRecord, orjson.JSONDecodeError, zlib.error, EOFError, OSError) as e:
-        raise Refusal(400, f"not readable as {kind}, {encoding}: {e}") from None
-    if not isinstance(document, dict) or not isinstance(document.get(key, []), list) or document.keys() - {key}:
-        raise Refusal(400, f"not an OTLP export: an object with {key!r} and nothing else is")
-    if not document.get(key):
+        status = 413 if isinstance(e, BadRecord) and e.code == "bomb" else 400
+        raise Refusal(status, f"not readable as {kind}, {encoding}: {e}") from None
+    if not isinstance(document, dict) or (document and key not in document):
+        raise Refusal(400, f"not an OTLP export: an object with {key!r} is")
+    resources = document[key] if document else []
+    if not isinstance(resources, list | None):
+        raise Refusal(400, f"not an OTLP export: {key!r} is no list")
+    if not resources:
         return b"", {}
     try:
-        document = edge.document(document)
-        line = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+        # Fields of a later version are left out, as OTLP asks for.
+        document = edge.document({key: resources})
+        lines = _lines(document, keys)
     except (TypeError, RecursionError) as e:
         raise Refusal(400, f"it cannot be stored: {e}") from None
     try:
@@ -172,8 +189,25 @@ def _read(request: Request, kind: str, body: bytes, edge: Edge) -> tuple[bytes, 
     except BadRecord as e:
         bad = [e]
     if not bad:
-        return line, {}
-    return line, {"partialSuccess": {counted: len(bad), "errorMessage": f"{bad[0].code}: {bad[0].message}"}}
+        return lines, {}
+    return lines, {"partialSuccess": {counted: len(bad), "errorMessage": f"{bad[0].code}: {bad[0].message}"}}
+
+
+def _lines(document: dict[str, Any], keys: tuple[str, str, str]) -> bytes:
+    """The document as one line, or, where that is longer than capture reads, as one line a span or record."""
+    line = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+    if len(line) <= MAX_LINE_BYTES:
+        return line
+    lines = []
+    outer, middle, inner = keys
+    for resource in document[outer]:
+        for scope in listed(resource, middle):
+            for leaf in listed(scope, inner):
+                alone = {outer: [resource | {middle: [scope | {inner: [leaf]}]}]}
+                lines.append(orjson.dumps(alone, option=orjson.OPT_APPEND_NEWLINE))
+    if max(map(len, lines), default=len(line)) > MAX_LINE_BYTES:
+        raise Refusal(413, f"a span of more than {MAX_LINE_BYTES:,} bytes as JSON")
+    return b"".join(lines)
 
 
 def _unpacked(body: bytes, encoding: str) -> bytes:

@@ -3,6 +3,7 @@
     2026-01-05.jsonl.gz, traces.pb, export.csv, observations.parquet, trace.json  ->  Chunk(b'{…}\\n{…}\\n', position, flaws)
 
 What cannot be handed on (a torn archive, a bomb, a line beyond all measure) is a flaw: counted as a reject, with where it stood.
+Its message does not repeat the file's name, which may be a person's: the reject has that, redacted, as its source.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ READ_BYTES = 1024 * 1024
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 ARCHIVES = {".zip", ".tar", ".tgz", ".7z", ".rar"}
 LOGS = {".jsonl", ".ndjson", ".log", ".txt", ".json", ".pb", ".bin", ".csv", ".parquet"}
+# A page of what an API lists (Langfuse, OpenAI): nothing but its rows and where the next page begins.
+PAGE = {"data", "meta", "object", "has_more", "first_id", "last_id"}
 
 
 class Chunk(NamedTuple):
@@ -56,16 +59,16 @@ def chunks(path: Path, start: int = 0, chunk_bytes: int = CHUNK_BYTES) -> Iterat
     kind = _kind(path)
     size = path.stat().st_size
     if kind in ARCHIVES:
-        yield Chunk(b"", size, (BadRecord("archive", f"{path.name} is an archive; unpack it and capture the files"),))
-    elif path.suffix in PACKED:
+        yield Chunk(b"", size, (BadRecord("archive", "the file is an archive; unpack it and capture what is in it"),))
+    elif path.suffix.lower() in PACKED:
         with path.open("rb") as packed:
-            yield from _ended(_read(kind, Unpacked(path, packed), size, chunk_bytes, path.name), size)
+            yield from _ended(_read(kind, Unpacked(path, packed), size, chunk_bytes), size)
     elif kind in (".pb", ".bin", ".csv", ".parquet") or is_utf16(path):
         with path.open("rb") as f:
-            yield from _ended(_read(kind, f, size, chunk_bytes, path.name), size)
+            yield from _ended(_read(kind, f, size, chunk_bytes), size)
     elif kind == ".json" and not _starts_with_a_record(path):
         with path.open("rb") as f:
-            yield from _ended(_document(f, path.name), size)
+            yield from _ended(_document(f), size)
     else:
         with path.open("rb") as f:
             f.seek(start)
@@ -75,7 +78,7 @@ def chunks(path: Path, start: int = 0, chunk_bytes: int = CHUNK_BYTES) -> Iterat
 def unfinished(path: Path, position: int) -> str | None:
     """What of a growing file waits for the rest of its last line, as a person may read it."""
     size = path.stat().st_size
-    if position >= size or path.suffix in PACKED or _kind(path) not in LOGS - {".pb", ".bin", ".csv", ".parquet"}:
+    if position >= size or path.suffix.lower() in PACKED or _kind(path) not in LOGS - {".pb", ".bin", ".csv", ".parquet"}:
         return None
     return f"{path.name}: {size - position} bytes without a line end wait for the rest"
 
@@ -131,7 +134,7 @@ def _kind(path: Path) -> str:
 
 
 def _grows(path: Path) -> bool:
-    return path.suffix not in PACKED and _kind(path) not in (".pb", ".bin", ".csv", ".parquet", ".json")
+    return path.suffix.lower() not in PACKED and _kind(path) not in (".pb", ".bin", ".csv", ".parquet", ".json")
 
 
 def _is_log(path: Path, root: Path) -> bool:
@@ -140,15 +143,15 @@ def _is_log(path: Path, root: Path) -> bool:
     return _kind(path) in LOGS or _kind(path) in ARCHIVES
 
 
-def _read(kind: str, f: Any, size: int, chunk_bytes: int, name: str) -> Iterator[Chunk]:
+def _read(kind: str, f: Any, size: int, chunk_bytes: int) -> Iterator[Chunk]:
     if kind in (".pb", ".bin"):
-        yield from _protobuf(f, name)
+        yield from _protobuf(f)
     elif kind == ".csv":
-        yield from _csv(f, name, chunk_bytes)
+        yield from _csv(f, chunk_bytes)
     elif kind == ".parquet":
-        yield from _parquet(f, name, chunk_bytes)
+        yield from _parquet(f, chunk_bytes)
     elif kind == ".json":
-        yield from _document(f, name)
+        yield from _document(f)
     else:
         yield from _lines(as_utf8(f.read), 0, size, chunk_bytes, growing=False)
 
@@ -215,14 +218,14 @@ def _skip_line(read: Callable[[int], bytes], held: bytes, chunk_bytes: int) -> t
     return skipped, b""
 
 
-def _document(f: Any, name: str) -> Iterator[Chunk]:
+def _document(f: Any) -> Iterator[Chunk]:
     """One JSON document, or an array of records."""
     data = as_utf8(f.read)(MAX_DOCUMENT_BYTES + 1)
     while len(data) <= MAX_DOCUMENT_BYTES and (more := f.read(READ_BYTES)):
         data += more
     if len(data) > MAX_DOCUMENT_BYTES:
         raise BadRecord(
-            "too_long", f"{name} is one document of more than {MAX_DOCUMENT_BYTES:,} bytes; write JSON lines"
+            "too_long", f"the file is one document of more than {MAX_DOCUMENT_BYTES:,} bytes; write JSON lines"
         )
     try:
         value = orjson.loads(data.removeprefix(codecs.BOM_UTF8))
@@ -230,20 +233,22 @@ def _document(f: Any, name: str) -> Iterator[Chunk]:
         # Perhaps lines after all; those that are none are rejected one by one.
         yield Chunk(data if data.endswith(b"\n") else data + b"\n", 0)
         return
+    if isinstance(value, dict) and value.keys() <= PAGE and isinstance(value.get("data"), list):
+        value = value["data"]  # each of its rows belongs to a conversation of its own
     rows = value if isinstance(value, list) else [value]
     yield Chunk(b"".join(orjson.dumps(row) + b"\n" for row in rows), 0)
 
 
-def _protobuf(f: Any, name: str) -> Iterator[Chunk]:
+def _protobuf(f: Any) -> Iterator[Chunk]:
     from tasks.formats.protobuf import sniff
 
     data = f.read(MAX_DOCUMENT_BYTES + 1)
     if len(data) > MAX_DOCUMENT_BYTES:
-        raise BadRecord("too_long", f"{name} is more than {MAX_DOCUMENT_BYTES:,} bytes of protobuf in one piece")
+        raise BadRecord("too_long", f"the file is more than {MAX_DOCUMENT_BYTES:,} bytes of protobuf in one piece")
     yield Chunk(orjson.dumps(sniff(data)) + b"\n", 0)
 
 
-def _csv(f: Any, name: str, chunk_bytes: int) -> Iterator[Chunk]:
+def _csv(f: Any, chunk_bytes: int) -> Iterator[Chunk]:
     csv.field_size_limit(MAX_LINE_BYTES)
     text = io.TextIOWrapper(io.BufferedReader(Raw(as_utf8(f.read))), encoding="utf-8-sig", errors="replace", newline="")
     lines: list[bytes] = []
@@ -263,12 +268,12 @@ def _csv(f: Any, name: str, chunk_bytes: int) -> Iterator[Chunk]:
                 lines, held = [], 0
     except csv.Error as e:
         yield Chunk(b"".join(lines), 0)
-        raise BadRecord("bad_csv", f"{name}: {e}") from None
+        raise BadRecord("bad_csv", str(e)) from None
     if lines:
         yield Chunk(b"".join(lines), 0)
 
 
-def _parquet(f: Any, name: str, chunk_bytes: int) -> Iterator[Chunk]:
+def _parquet(f: Any, chunk_bytes: int) -> Iterator[Chunk]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -276,19 +281,19 @@ def _parquet(f: Any, name: str, chunk_bytes: int) -> Iterator[Chunk]:
         source = pq.ParquetFile(f if isinstance(f, io.BufferedReader) else pa.BufferReader(f.read(MAX_DOCUMENT_BYTES)))
         for batch in source.iter_batches(batch_size=2000):
             lines = [
-                orjson.dumps(row, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
-                for row in batch.to_pylist()
+                orjson.dumps(
+                    row, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC | orjson.OPT_NON_STR_KEYS
+                )
+                for row in batch.to_pylist(maps_as_pydicts="lossy")
             ]
             yield Chunk(b"".join(line + b"\n" for line in lines), 0)
     except (pa.ArrowException, OSError, TypeError) as e:
-        raise BadRecord("bad_parquet", f"{name}: {e}") from None
+        raise BadRecord("bad_parquet", str(e)) from None
 
 
 def _plain(value: Any) -> Any:
-    """What Parquet has and JSON has not: bytes and decimals as text, map entries as pairs."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return list(value) if isinstance(value, tuple) else str(value)
+    """What Parquet has and JSON has not: bytes and decimals as text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _starts_with_a_record(path: Path) -> bool:

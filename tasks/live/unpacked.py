@@ -27,11 +27,11 @@ class Unpacked:
     """A packed stream, read in bounded pieces. Raises BadRecord where it is torn or a bomb, after all that came before."""
 
     def __init__(self, path: Path, packed: BinaryIO):
-        self.name, self.packed = path.name, packed
+        self.packed = packed
         self.taken = self.given = 0
         self.ready = bytearray()
         self.over = False
-        kind = path.suffix
+        kind = path.suffix.lower()
         self.make = {".gz": lambda: zlib.decompressobj(31), ".bz2": bz2.BZ2Decompressor, ".zst": _Zst}[kind]
         self.unpacker: Any = self.make()
 
@@ -40,7 +40,7 @@ class Unpacked:
             try:
                 self._more()
             except (zlib.error, OSError, EOFError, zstandard.ZstdError) as e:
-                self._stop("truncated", f"{self.name} is damaged after {self.taken:,} packed bytes ({e})")
+                self._stop("truncated", f"the file is damaged after {self.taken:,} packed bytes ({e})")
         if not self.ready and isinstance(self.over, BadRecord):
             raise self.over
         size = len(self.ready) if size < 0 else size
@@ -52,7 +52,7 @@ class Unpacked:
         piece = self.packed.read(READ_BYTES // 16)
         if not piece:
             if not self._is_whole():
-                self._stop("truncated", f"{self.name} ends in the middle, after {self.taken:,} packed bytes")
+                self._stop("truncated", f"the file ends in the middle, after {self.taken:,} packed bytes")
             else:
                 self.over = True
             return
@@ -65,9 +65,7 @@ class Unpacked:
                 self.ready += out
                 if self.given > BOMB_BYTES and self.given > BOMB_RATIO * self.taken:
                     del self.ready[self.ready.rfind(b"\n") + 1 :]
-                    self._stop(
-                        "bomb", f"{self.name} unpacks to more than {BOMB_RATIO} times its size; no more was read"
-                    )
+                    self._stop("bomb", f"the file unpacks to more than {BOMB_RATIO} times its size; no more was read")
                     return
             piece = getattr(self.unpacker, "unused_data", b"") if self._is_whole() else b""
 

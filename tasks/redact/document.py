@@ -26,17 +26,33 @@ IDENTITY_KEYS = frozenset((
     "judge", "author", "authoruserid", "author_user_id", "actor", "customer_id", "customerid", "account_id",
     "accountid", "username", "user_name", "user.name", "user.email", "email", "ls_user_id", "langfuse.user.id",
     "traceloop.association.properties.user_id", "created_by", "createdby", "updated_by", "judge_hash", "user_hash",
-    "prompt_cache_key",
+    "prompt_cache_key", "authorusername", "author_user_name", "authoruseremail", "author_user_email", "user.full_name",
+    "user-id", "x-user-id", "helicone-user-id", "remote_user", "process.owner",
 ))  # fmt: skip
+# What tells a person where an identity is an object: {"user": {"id": …, "name": …}}.
+PERSON_KEYS = frozenset((
+    "id", "uid", "uuid", "sub", "name", "login", "handle", "first_name", "last_name", "full_name", "display_name", "firstname",
+    "lastname", "fullname", "displayname",
+))  # fmt: skip
+_HEADERS = (
+    "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key", "x-forwarded-for", "x-real-ip",
+    "x-auth-token", "x-goog-api-key", "x-amz-security-token", "ocp-apim-subscription-key", "private-token",
+)  # fmt: skip
 CREDENTIAL_KEYS = frozenset((
-    "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api_key", "apikey", "api-key",
-    "x-forwarded-for", "x-real-ip", "client_ip", "clientip", "client.address", "requester_ip_address", "remote_addr",
+    # As headers are written in JSON, in nginx's variables and in OpenTelemetry's attributes.
+    *_HEADERS, *(h.replace("-", "_") for h in _HEADERS), *("http_" + h.replace("-", "_") for h in _HEADERS),
+    *(f"http.{side}.header.{h}" for h in _HEADERS for side in ("request", "response")),
+    "apikey", "client_ip", "clientip", "client.address", "requester_ip_address", "remote_addr",
     "remote_ip", "ip", "ip_address", "source_ip", "user_agent", "user-agent", "header", "headers",
     "proxy_server_request", "user_api_key", "user_api_key_hash", "user_api_key_alias", "user_api_key_user_email",
-    "user_api_key_user_id", "user_api_key_end_user_id", "user_api_key_team_alias", "password", "passwd", "secret",
-    "secret_key", "access_key", "session_token", "public_key", "http.request.header.authorization",
+    "user_api_key_user_id", "user_api_key_end_user_id", "user_api_key_team_alias", "password", "passwd", "pwd",
+    "passphrase", "secret", "secret_key", "access_key", "session_token", "public_key", "access_token", "refresh_token", "id_token",
+    "auth_token", "bearer_token", "client_secret", "secret_access_key", "aws_secret_access_key", "aws_session_token", "private_key",
     "net.sock.peer.addr", "client.socket.address", "api_base",
 ))  # fmt: skip
+# Texts in which a traceback may stand behind what was said.
+ERROR_KEYS = frozenset(("error", "error_str", "error_message", "status_message", "statusmessage", "exception.message"))
+TRACEBACK = "Traceback (most recent call last)"
 TRACEBACK_KEYS = frozenset(("traceback", "exception.stacktrace", "stacktrace", "traceback_str", "stack_trace"))
 # Values under these are ids by which records are joined, and (of one word) times and measures: a pattern for numbers must not
 # fire in them.
@@ -161,16 +177,23 @@ class Edge:
     def line(self, line: bytes, scope: str = "") -> bytes:
         """Bytes that are no JSON: the same patterns, and identities and credentials where a key stands before them."""
         text = line.decode("utf-8", "surrogateescape")
-        text = _KEYED.sub(lambda m: self._keyed(m), text)
+        text = self.keyed(text)
         if self.texts:
             text = self.text(text, scope)
         return text.encode("utf-8", "surrogateescape")
 
-    def _keyed(self, m: re.Match[str]) -> str:
+    def keyed(self, text: str, tenant: str = "") -> str:
+        """What is JSON in part only: identities and credentials go where a key stands before them."""
+        return _KEYED.sub(lambda m: self._keyed(m, tenant), text)
+
+    def _keyed(self, m: re.Match[str], tenant: str) -> str:
         key = m["key"].lower()
-        if key in CREDENTIAL_KEYS:
-            return f"{m['before']}[SECRET]{m['after']}"
-        return f"{m['before']}{self.pseudonym('', m['value'])}{m['after']}" if key in IDENTITY_KEYS else m[0]
+        if key not in CREDENTIAL_KEYS and key not in IDENTITY_KEYS:
+            return m[0]
+        found = m["value"] or m["number"]
+        shown = "[SECRET]" if key in CREDENTIAL_KEYS else self.pseudonym(tenant, found)
+        opening, closing = (m["open"], m["close"]) if m["value"] else ('"', '"')
+        return f"{m['before']}{opening}{shown}{closing}"
 
     def _surrogate(self, kind: str, value: str, tenant: str, scope: str) -> str:
         self.counts[kind] = self.counts.get(kind, 0) + 1
@@ -180,7 +203,11 @@ class Edge:
         return hmac.digest(self.key, "\0".join(words).encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
-_KEYED = re.compile(r"(?P<before>\"(?P<key>[\w.-]{2,60})\\?\"\s*:\s*\\?\")(?P<value>[^\"\\]{1,300})(?P<after>\\?\"?)")
+# A key in quotes, and its value: text in quotes (as JSON, as JSON inside a text, as Python shows it), or a number.
+_KEYED = re.compile(
+    r"(?P<before>[\"'](?P<key>[\w.-]{2,60})\\?[\"']\s*:\s*)"
+    r"(?:(?P<open>\\?[\"'])(?P<value>[^\"'\\]{1,300})(?P<close>\\?[\"']?)|(?P<number>-?\d[\d.]*))"
+)
 
 
 def conversation(document: dict[str, Any]) -> str | None:
@@ -250,12 +277,19 @@ class _Walk:
             if low in CREDENTIAL_KEYS and value is not None:
                 changed = True
                 continue
-            if low in IDENTITY_KEYS and isinstance(value, str | int) and not isinstance(value, bool):
-                new: Any = self.edge.pseudonym(self.tenant, str(value))
+            if (
+                low in IDENTITY_KEYS
+                and isinstance(value, str | int | float | list | dict)
+                and not isinstance(value, bool)
+            ):
+                new: Any = self._identity(value, key, depth)
             elif isinstance(named, str) and key == "value":
                 new = self._attribute(named, value, depth)
             elif low in ("source_id", "user_id") and isinstance(row.get("source_type"), str) and isinstance(value, str):
                 new = self.edge.pseudonym(self.tenant, value)  # an MLflow assessment's source
+            elif low in ERROR_KEYS and isinstance(value, str) and TRACEBACK in value:
+                before, _, after = value.partition(TRACEBACK)
+                new = self._string(before + after.strip().rpartition("\n")[2], key, depth)
             elif low in TRACEBACK_KEYS and isinstance(value, str):
                 new = self._string(value.strip().rpartition("\n")[2], key, depth)
             else:
@@ -265,6 +299,21 @@ class _Walk:
             found[shown] = new
         self.scope, self.tenant = outer
         return found if changed else row
+
+    def _identity(self, value: Any, key: str, depth: int) -> Any:
+        """A user by an id, by several, or as an object with the id and the name in it."""
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return self.edge.pseudonym(self.tenant, str(value))
+        if isinstance(value, list) and depth < MAX_DEPTH:
+            return [self._identity(v, key, depth + 1) for v in value]
+        if isinstance(value, dict):
+            named = {
+                k: self._identity(v, k, depth + 1)
+                for k, v in value.items()
+                if k.lower() in PERSON_KEYS and not isinstance(v, dict)
+            }
+            return self._object(value | named, depth + 1)
+        return self.clean(value, key, depth + 1)
 
     def _key(self, key: str) -> str:
         """Keys are texts of a program, mostly: but a map from addresses to counts is one too."""
@@ -289,6 +338,7 @@ class _Walk:
             if opened is not None:
                 new = self.clean(opened, key, depth + 1)
                 return value if new is opened else orjson.dumps(new).decode()
+            value = self.edge.keyed(value, self.tenant)  # JSON that was cut
         if not self.edge.texts:
             return value
         if key and (_is_id(key) or (_is_measure(key) and _SPACE.search(value) is None)):

@@ -48,6 +48,9 @@ _ASSIGNED = re.compile(
     r"(?P<value>[^\s\"',;&<>\[\]{}()]{6,})"
 )
 _USERINFO = re.compile(r"(?P<label>[a-z][a-z0-9+.-]*://)(?P<value>[^\s/@:\[\]]+:[^\s/@\[\]]+)(?=@)")
+_SIGNED = re.compile(  # a link that is a credential itself
+    r"(?i)(?P<label>[?&](?:x-(?:amz|goog)-(?:signature|security-token)|sig|signature|key)=)(?P<value>[^\s\"'&<>#\[\]{}]{8,})"
+)
 _EMAIL = re.compile(r"[\w.+'%-]*[\w+-](?:@|%40)(?:[^\W_](?:[\w-]*[^\W_])?\.)+(?:xn--[\w-]+|[^\W\d_]{2,24})(?![\w-]*@)")
 _SPELT_EMAIL = re.compile(
     r"(?i)[\w.+-]+\s{0,2}[(\[{<]\s?(?:at|@|ät)\s?[)\]}>]\s{0,2}[\w-]+(?:\s{0,2}(?:[(\[{<]\s?(?:dot|punkt|\.)\s?[)\]}>]|\.)\s{0,2}[\w-]+)+"
@@ -153,6 +156,12 @@ _FAMILIES = (
     ),
     _Family(
         r"://[^\s/@:\[\]]+:[^\s/@\[\]]+@", _substitute(_USERINFO, lambda m, r: m["label"] + r("SECRET", m["value"]))
+    ),
+    _Family(
+        r"[?&](?i:x-(?:amz|goog)-(?:signature|security-token)|sig|signature|key)=",
+        _substitute(
+            _SIGNED, lambda m, r: m["label"] + r("SECRET", m["value"]) if re.search(r"\d", m["value"]) else m[0]
+        ),
     ),
     _Family(r"(?:@|%40)[^\s@]+\.", _substitute(_EMAIL, lambda m, r: r("EMAIL", m[0].replace("%40", "@").lower()))),
     _Family(rf"[(\[{{<]{_SPACE}?(?i:at|@|ät){_SPACE}?[)\]}}>]", _substitute(_SPELT_EMAIL, lambda m, r: _spelt(m, r))),
