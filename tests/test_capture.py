@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from tasks.errors import BUSY, USAGE, Refused
-from tasks.live.capture import CaptureParams, capture
+from tasks.live.capture import CaptureParams, capture, rebuild
 from tasks.live.intake import Account
 from tasks.live.lake import Lake, Pending
 from tasks.live.segments import Segments
@@ -193,6 +193,24 @@ def test_a_death_between_raw_and_lake_ends_in_the_same_tables(
     assert tables(place) == tables(whole)
     assert counts(place) == counts(whole)
     assert len(list(place.raw.iterdir())) == len(list(whole.raw.iterdir()))
+
+
+def test_what_no_row_can_hold_is_the_same_reject_after_a_rebuild(place: Workspace):
+    deep = b"[" * 230 + b"]" * 230
+    log(place.inbox / "a.jsonl", line(asked("r-1", odd="HERE")).replace(b'"HERE"', deep), asked("r-2"))
+    account = capture(place)
+    assert (account.stored, account.reasons) == (1, {"bad_value": 1})
+    before = tables(place)
+    rebuild(place)
+    assert tables(place) == before
+
+
+def test_what_cannot_be_read_in_two_folders_is_two_rejects_though_the_names_are_alike(place: Workspace):
+    for day in ("mon", "tue"):
+        (place.inbox / day).mkdir()
+        (place.inbox / day / "a.zip").write_bytes(b"PK")
+    assert capture(place).rejected == 2
+    assert counts(place)["rejects"] == 2
 
 
 def test_two_logs_that_differ_about_one_record_are_a_conflict_and_the_first_is_kept(place: Workspace):

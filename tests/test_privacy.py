@@ -378,6 +378,14 @@ def test_each_resource_and_span_of_a_request_has_its_own_tenant(edge: Edge):
     assert users == [edge.pseudonym("acme", "u-9"), edge.pseudonym("bolt", "u-9"), edge.pseudonym("bolt", "u-9")]
 
 
+def test_rows_of_a_page_are_conversations_of_their_own(edge: Edge):
+    rows = [{"id": f"tr-{n}", "sessionId": f"s-{n}", "input": "from kim@example.org"} for n in range(2)]
+    page = edge.document({"data": rows, "meta": {"page": 1}})
+    one, two = (row["input"] for row in page["data"])
+    assert one.startswith("from [EMAIL_") and two.startswith("from [EMAIL_") and one != two
+    assert page["data"][0] == edge.document(rows[0])
+
+
 def test_a_langfuse_score_of_another_export_gets_the_surrogates_of_its_trace(place: Workspace):
     mail = "kim@example.org"
     generation = {"id": "obs-1", "trace_id": "tr-1", "type": "GENERATION", "project_id": "p",

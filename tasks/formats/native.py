@@ -34,6 +34,7 @@ TEXTS = (
     "response_id", "trace_id", "parent_id", "session_id", "user_id", "tenant", "finish_reason", "provider", "model_requested",
     "model_served", "model_version", "prompt_name", "prompt_version", "app_version", "environment", "language", "error",
 )  # fmt: skip
+UNSTORABLE = "unstorable/1"  # what the edge keeps of a record that no row can hold
 NUMBERS = ("confidence", "latency_ms", "ttft_ms", "cost_usd")
 COUNTS = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
 
@@ -49,6 +50,8 @@ def parse(line: dict[str, Any], origin: str = "") -> Parsed:
         return Parsed(interactions=[_interaction(line)])
     if kind == "feedback/1":
         return Parsed(feedback=[_feedback(line)])
+    if kind == UNSTORABLE:
+        raise BadRecord("bad_value", f"the record cannot be stored: {text(line, 'why')}")
     raise BadRecord("unknown_version", f"'flywheel' is {kind!r}; this version reads interaction/1 and feedback/1")
 
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import re2
 
 from tasks.errors import BadRecord
-from tasks.formats import load_line, native_fast, parse
+from tasks.formats import load_line, native, native_fast, parse
 from tasks.formats.fields import Parsed, RawInteraction
 from tasks.formats.native_fast import Plain, PlainInteraction
 from tasks.live import rows
@@ -271,9 +271,10 @@ def _document(document: dict, edge: Edge, origin: str, scope: str | None) -> tup
         document = edge.document(document, scope)
         line = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
     except (TypeError, RecursionError) as e:
-        # A number or a depth that JSON has and no row can hold: kept as text, so that nothing of it is lost.
-        line = edge.line(repr(document).encode("utf-8", "replace")).replace(b"\n", b" ") + b"\n"
-        return line, Parsed(rejects=[BadRecord("bad_value", f"the record cannot be stored: {e}")])
+        # A number or a depth that JSON has and no row can hold: kept as text, and rejected whenever it is read.
+        kept = edge.line(repr(document).encode("utf-8", "replace")).decode("utf-8", "replace")
+        document = {"flywheel": native.UNSTORABLE, "why": str(e), "text": kept}
+        line = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
     try:
         return line, parse(document, origin)
     except BadRecord as e:

@@ -316,7 +316,7 @@ def _taken(ids: pa.ChunkedArray, order: np.ndarray) -> pa.ChunkedArray:
 
 def _reject(segment: Segment, line: int, nth: int, bad: BadRecord) -> Reject:
     # What a source could not hand on stands in no line (0); its message, which says where, tells two apart.
-    place = (segment.name, line, nth) if line else (segment.source, bad.code, bad.message)
+    place = (segment.name, line, nth) if line else (segment.origin, segment.source, bad.code, bad.message)
     return Reject(content_id("rj", *place), segment.source, bad.code, bad.message, segment.name, line)
 
 

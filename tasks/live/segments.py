@@ -55,7 +55,7 @@ class Segments:
     ) -> Segment:  # fmt: skip
         """Put records on the disk; durable when this returns. Records that a segment holds already are not written twice."""
         # What has no records is named by what it says: the end of a run by its time, flaws by themselves.
-        mark = digest(body or canonical([source, flaws] if flaws else [received]))[:24]
+        mark = digest(body or canonical([origin, source, flaws] if flaws else [received]))[:24]
         if mark in self.by_digest:
             return self.head(self.by_digest[mark])
         number = int(self.names[-1].partition("-")[0]) + 1 if self.names else 1

@@ -9,7 +9,7 @@ is found, how well, and what is missed.
 
 from __future__ import annotations
 
-from tasks.redact.document import CREDENTIAL_KEYS, IDENTITY_KEYS, Edge, conversation, targets
+from tasks.redact.document import Edge, conversation, targets
 from tasks.redact.text import ROOMY, SCREEN
 
-__all__ = ["CREDENTIAL_KEYS", "IDENTITY_KEYS", "ROOMY", "SCREEN", "Edge", "conversation", "targets"]
+__all__ = ["ROOMY", "SCREEN", "Edge", "conversation", "targets"]
