@@ -303,8 +303,8 @@ def test_a_holdout_replay_can_run_every_answer_side_detector():
     assert set(detect(replay, ANSWER_SIDE)["detector"].to_pylist()) == {"empty_answer", "low_confidence"}
 
 
-def test_only_a_copy_speaks_for_an_answer():
-    assert GOOD == ("copied",)
+def test_only_a_copy_and_a_judge_that_is_content_speak_for_an_answer():
+    assert GOOD == ("copied", "judge_right")
 
 
 def test_an_unknown_detector_is_an_error():

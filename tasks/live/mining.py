@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -91,7 +92,9 @@ def mine(workspace: Workspace) -> Mined:
         lake = Lake(workspace.lake).pin("interactions", "feedback")
         # Signals first: being placed is the mark of having been looked at, and a process may die in between.
         signals = detected(workspace, lake, _rated(workspace)) if lake.count("interactions") else {}
-        return Mined(_place(workspace, lake), signals)
+        mined = Mined(_place(workspace, lake), signals)
+    # Without the lock: an endpoint may take its time.
+    return Mined(mined.placed, mined.signals | judged(workspace))
 
 
 def _place(workspace: Workspace, lake: Lake) -> dict[str, int]:
@@ -145,6 +148,39 @@ def detected(workspace: Workspace, lake: Lake, rated: Callable[[pa.Table], pa.Ta
                 counts[row["values"]] = counts.get(row["values"], 0) + row["counts"]
     pending.commit()
     return dict(sorted(counts.items()))
+
+
+# Half of what the judge sees is the most suspicious, half is random: an error rate of its own needs both kinds of answers.
+UNJUDGED = """
+    WITH suspicion AS (SELECT interaction_id, max(score) AS most FROM signals GROUP BY interaction_id),
+    open AS (
+        SELECT i.*, row_number() OVER (ORDER BY coalesce(most, 0) DESC, interaction_id) AS rank,
+               row_number() OVER (ORDER BY sha256(interaction_id)) AS draw
+        FROM interactions i LEFT JOIN suspicion USING (interaction_id)
+        WHERE question <> '' AND interaction_id NOT IN (SELECT interaction_id FROM candidates)
+          AND interaction_id NOT IN (SELECT interaction_id FROM signals WHERE detector IN ('judge', 'judge_right'))
+    )
+    SELECT interaction_id, question, json_extract_string(contexts, '$[*].text') AS documents, response
+    FROM open WHERE rank <= $half OR draw <= $half ORDER BY interaction_id"""
+
+
+def judged(workspace: Workspace) -> dict[str, int]:
+    """What the judge thinks of interactions that may be sent; nothing without FLYWHEEL_JUDGE_URL and a model in params.yaml."""
+    if not os.environ.get("FLYWHEEL_JUDGE_URL"):
+        return {}
+    from tasks.live import judge
+
+    params, at = workspace.params("llm_judge", judge.LLMJudgeParams), judge.endpoint()
+    if not params.model or at is None:
+        return {}
+    rows = Lake(workspace.lake).query(UNJUDGED, {"half": params.max_items // 2}).to_pylist()
+    looked = judge.Judge(at, params).look(judge.Seen(**r) for r in rows)
+    found = judge.signals(looked.opinions, params.model)
+    with workspace.lock("lake"):
+        Lake(workspace.lake).append("signals", found)
+    errors = {f"judge error: {code}": n for code, n in looked.errors.items()}
+    left = {f"judge: left, {looked.stopped}": looked.left} if looked.left else {}
+    return _counted(s.detector for s in found) | errors | left
 
 
 def _rated(workspace: Workspace) -> Callable[[pa.Table], pa.Table]:

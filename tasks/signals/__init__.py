@@ -40,7 +40,8 @@ FAMILIES = (feedback, behaviour, answer, formats, grounding, retrieval, safety, 
 DETECTORS: dict[str, Detector] = {d.name: d for family in FAMILIES for d in family.DETECTORS}
 USER_SIDE = tuple(name for name, d in DETECTORS.items() if d.side == USER)
 ANSWER_SIDE = tuple(name for name, d in DETECTORS.items() if d.side == ANSWER)
-GOOD = tuple(name for name, d in DETECTORS.items() if d.good)
+# Evidence that an answer is right; "judge_right" is written by tasks/live/judge.py.
+GOOD = (*(name for name, d in DETECTORS.items() if d.good), "judge_right")
 
 ROWS = 32_768  # at a time: some 100 MB with all that is derived from them
 MEMORY_LIMIT = "1GB"
