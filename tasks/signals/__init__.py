@@ -78,7 +78,7 @@ def detect(
     Gives the signals sorted by interaction and detector. Raises KeyError for a detector that does not exist.
     """
     chosen = [DETECTORS[name] for name in detectors]
-    whole = _typed(exchanges)
+    whole = typed(exchanges)
     found = [arrow_schema(Signal).empty_table()]
     with calculator(params) as engine:
         engine.register("usual", references(whole) if usual is None else usual)
@@ -89,7 +89,7 @@ def detect(
 def references(exchanges: pa.Table) -> pa.Table:
     """What is usual per model and prompt: one row each, by the query REFERENCE."""
     with calculator() as engine:
-        engine.register("interactions", _typed(exchanges))
+        engine.register("interactions", typed(exchanges))
         return engine.execute(REFERENCE).to_arrow_table()
 
 
@@ -162,7 +162,7 @@ def _beside(left: pa.Table, right: pa.Table) -> pa.Table:
     return pa.table([*left.columns, *right.columns], names=[*left.column_names, *right.column_names])
 
 
-def _typed(exchanges: pa.Table) -> pa.Table:
+def typed(exchanges: pa.Table) -> pa.Table:
     """All the columns in their types; NaN is unknown."""
     columns = []
     for name, kind in COLUMNS.items():

@@ -86,7 +86,7 @@ def bag(lexicon: Lexicon, texts: Texts, keep: np.ndarray | None = None, starts: 
     """
     keep = ~lexicon.empty[texts.codes] if keep is None else keep
     starts = texts.starts if starts is None else starts
-    before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int32)
+    before = _running(keep)
     columns = lexicon.word[texts.codes[keep]]
     made = csr_array(
         (np.ones(len(columns), np.int32), columns, before[starts]), shape=(len(starts) - 1, len(lexicon.words))
@@ -99,7 +99,7 @@ def bag(lexicon: Lexicon, texts: Texts, keep: np.ndarray | None = None, starts: 
 def content(lexicon: Lexicon, one: csr_array) -> csr_array:
     """The bags without words that carry no meaning."""
     keep = lexicon.content[one.indices] if one.nnz else np.zeros(0, bool)
-    before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int32)
+    before = _running(keep)
     made = csr_array((one.data[keep], one.indices[keep], before[one.indptr]), shape=one.shape)
     made.has_sorted_indices = made.has_canonical_format = True
     return made
@@ -108,6 +108,19 @@ def content(lexicon: Lexicon, one: csr_array) -> csr_array:
 def sizes(one: csr_array) -> np.ndarray:
     """How many words each bag holds."""
     return np.diff(one.indptr)
+
+
+def meaning(lexicon: Lexicon, texts: Texts) -> np.ndarray:
+    """Which of the texts' words carry meaning: a mask to `keep`."""
+    return (lexicon.content[lexicon.word] & ~lexicon.empty)[texts.codes]
+
+
+def grouped(one: csr_array, cuts: np.ndarray) -> csr_array:
+    """The bags from each cut up to the next, put together."""
+    made = csr_array((one.data.copy(), one.indices.copy(), one.indptr[cuts]), shape=(len(cuts) - 1, one.shape[1]))
+    made.sum_duplicates()
+    made.data[:] = 1
+    return made
 
 
 def shared(one: csr_array, other: csr_array) -> np.ndarray:
@@ -126,7 +139,7 @@ def trigrams(texts: pa.Array, at_most: int = 120) -> csr_array:
     inside[np.maximum(offsets[1:] - 1, 0)] = False
     inside[np.maximum(offsets[1:] - 2, 0)] = False
     inside = inside[: len(grams)]
-    before = np.concatenate([[0], np.cumsum(inside)]).astype(np.int32)
+    before = _running(inside)
     starts = before[np.minimum(offsets, len(grams))]
     made = csr_array((np.ones(int(before[-1]), np.int32), grams[inside], starts), shape=(len(texts), 1 << 24))
     made.sum_duplicates()
@@ -155,6 +168,13 @@ def first_words(lexicon: Lexicon, one: csr_array, n: int) -> pa.Array:
     rank = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], size)
     columns = one.indices[np.repeat(one.indptr[:-1], size) + rank]
     return pa.ListArray.from_arrays(pa.array(offsets), lexicon.words.take(pa.array(columns)))
+
+
+def _running(keep: np.ndarray) -> np.ndarray:
+    """How many are kept before each place, and in all."""
+    before = np.zeros(len(keep) + 1, np.int32)
+    np.cumsum(keep, dtype=np.int32, out=before[1:])
+    return before
 
 
 def _cut(texts: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray, pa.Buffer]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tasks.signals.detector import USER, Detector, matches
+from tasks.signals.measures import SOON_S
 
 FAMILY = "behaviour"
-SOON_S = 15 * 60  # a later question is a new errand
 LIKE_BEFORE = 0.35  # cosine of trigrams below which a next question is a new question
 SILENT_S = 60 * 60  # from which a session counts as over
 LONG_WORDS = 150  # an answer that takes about a minute to read

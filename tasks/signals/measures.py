@@ -13,9 +13,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
-from tasks.signals.bags import Lexicon, Texts, alike, bag, content, first_words, read, shared, sizes, trigrams, without
+from tasks.signals.bags import (
+    Lexicon,
+    Texts,
+    alike,
+    bag,
+    content,
+    first_words,
+    grouped,
+    meaning,
+    read,
+    shared,
+    sizes,
+    trigrams,
+    without,
+)
 from tasks.signals.languages import FUNCTION_WORDS, LANGUAGES
 
+SOON_S = 15 * 60  # a later question is a new errand
 SHOWN = 6  # words in a piece of evidence
 A_CLAIM = 4  # content words from which a sentence says something that a document could hold
 WEAK = 0.4  # share of its content words in the documents below which a sentence is not supported by them
@@ -28,7 +43,9 @@ SENTENCES = 4  # from which a text may repeat itself
 
 def measured(exchanges: pa.Table, documents: pa.Array, parents: np.ndarray) -> pa.Table:
     """The measures of each row. `documents` are the retrieved texts of all rows, `parents` the row of each, ascending."""
-    columns = [exchanges[name].combine_chunks() for name in ("response", "question", "next_question")]
+    soon = pc.less_equal(exchanges["next_after_s"], SOON_S)
+    follow = pc.if_else(soon, exchanges["next_question"], None)
+    columns = [c.combine_chunks() for c in (exchanges["response"], exchanges["question"], follow)]
     lexicon, (answers, questions, followed, held) = read([*columns, documents])
     said, asked = bag(lexicon, answers), bag(lexicon, questions)
     every = _sizes(lexicon, answers, said)
@@ -78,7 +95,7 @@ def _language(lexicon: Lexicon, texts: csr_array) -> pa.Array:
 
 def _asked_again(lexicon: Lexicon, asked: csr_array, followed: Texts, text: pa.Array, follow: pa.Array) -> pa.Array:
     """How alike a question and the next one are: trigrams, for those that share a word that means something."""
-    some = np.flatnonzero(shared(asked, content(lexicon, bag(lexicon, followed))) > 0)
+    some = np.flatnonzero(shared(asked, bag(lexicon, followed, meaning(lexicon, followed))) > 0)
     found = np.zeros(len(text))
     if len(some):
         rows = pa.array(some)
@@ -91,7 +108,7 @@ def _grounding(
 ) -> dict[str, pa.Array]:
     """What the answer says and the documents do not; what the question asks and they speak of."""
     n = answered.shape[0]
-    held = content(lexicon, bag(lexicon, documents))
+    held = bag(lexicon, documents, meaning(lexicon, documents))
     has = np.zeros(n, bool)
     filled = sizes(held) > 0
     has[parents[filled]] = True
@@ -103,7 +120,7 @@ def _grounding(
     missing = np.where(known, words - supported, 0)
     short = np.flatnonzero(known & (missing > 0))
     lacking = without(answered[short], held[best[short]])
-    cuts = documents.starts[np.searchsorted(parents, np.arange(n + 1))]
+    together = grouped(held, np.searchsorted(parents, np.arange(n + 1)))
     return {
         "documents": pa.array(np.bincount(parents, minlength=n).astype(np.int64)),
         "content_words": _or_null(words.astype(np.int64), known),
@@ -111,7 +128,7 @@ def _grounding(
         "missing_words": _scattered(first_words(lexicon, lacking, SHOWN), short, n),
         "relevance": _or_null(np.divide(relevant, of_question, out=np.zeros(n), where=of_question > 0), asks),
         "question_words": pa.array(of_question.astype(np.int64)),
-        **_claims(lexicon, answers, asked, content(lexicon, bag(lexicon, documents, starts=cuts)), has),
+        **_claims(lexicon, answers, asked, together, has),
     }
 
 
@@ -121,7 +138,7 @@ def _claims(
     """The least supported sentence, and the numbers and names, that neither the documents nor the question hold."""
     n = len(has)
     rows, starts = _sentences(lexicon, answers)
-    claims = content(lexicon, bag(lexicon, answers, starts=starts))
+    claims = bag(lexicon, answers, meaning(lexicon, answers), starts)
     size = sizes(claims)
     judged = np.flatnonzero((size >= A_CLAIM) & has[rows])
     row = rows[judged]
