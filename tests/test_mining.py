@@ -135,7 +135,7 @@ def test_what_a_batch_passed_over_is_looked_at_again_only_after_a_complaint(plac
 
 
 def test_a_window_larger_than_a_chunk_loses_no_row(place: Workspace, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(signals, "ROWS", 16)
+    monkeypatch.setattr(signals, "ROWS", 40)
     rows = [turn(f"n{k}", f"question {k}?", k, session=f"s{k}", response="" if k % 3 else "Yes.") for k in range(100)]
     found = mined(place, *rows)
     assert set(found) == {f"n{k}" for k in range(100) if k % 3}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tasks import signals
 from tasks.records import Signal, arrow_schema
 from tasks.signals import ANSWER_SIDE, COLUMNS, DETECTORS, GOOD, SignalParams, calculator, detect
+from tests.imports import ROOT
 
 KNOWN = '[{"id":"kb-1","text":"Refunds take five working days to reach your bank account."}]'
 FINE: dict[str, Any] = {
@@ -84,7 +85,7 @@ FIRES: list[tuple[str, dict[str, Any], float, str]] = [
     ("refusal", {"response": "I’m unable to share that."}, 0.4, "unable"),
     ("refusal", {"response": "Dabei kann ich leider nicht helfen."}, 0.4, "kann ich leider nicht"),
     ("over_refusal", {"response": "I cannot help with that."}, 0.8, "refused, though a document has"),
-    ("over_refusal", {"response": "I cannot help with that.", "question": "what is the capital of Peru?"}, 0.5, "without a risky word"),
+    ("over_refusal", {"response": "I cannot help with that.", "question": "what is the capital of Peru?"}, 0.3, "without a risky word"),
     ("repetition", {"response": f"{PROSE}. " * 5}, 0.9, "4 of 5 sentences again"),
     ("repetition", {"response": "again and " * 60}, 0.97, "2 different of 120 words"),
     ("wrong_language", {"response": "Die Erstattung dauert fünf Tage und ist nicht von uns, sondern von der Bank."}, 0.7, "in en, answered in de"),
@@ -274,6 +275,13 @@ def test_a_low_score_of_the_retriever_is_measured_against_its_own_scores():
     assert [(s["interaction_id"], "best retrieval score 0.05" in s["evidence"]) for s in found] == [("ix_odd", True)]
 
 
+def test_the_documented_detectors_are_those_that_run():
+    page = (ROOT / "docs" / "detectors.md").read_text(encoding="utf-8")
+    listed = [line.split(" | ")[:4] for line in page.splitlines() if line.startswith("| `") and line.count(" | ") == 4]
+    run = {d.name: [f"| `{d.name}`", d.family, d.side, d.fires] for d in DETECTORS.values()}
+    assert [row for row in listed if row[1] != "judge"] == list(run.values())
+
+
 def test_every_detector_has_cases_in_which_it_fires_and_is_shown_to_people():
     outliers = {"slow", "costly", "length_outlier", "empty_context"}
     assert {d for d, *_ in FIRES} | outliers == set(DETECTORS)
@@ -338,7 +346,7 @@ ROW = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(ROW, min_size=4, max_size=12), st.randoms(use_true_random=False))
 def test_whatever_stands_in_the_logs_scores_are_sound_and_the_order_of_rows_means_nothing(rows, chance):
     named = [

@@ -9,7 +9,7 @@ CUT_OFF = ("length", "max_tokens", "error", "content_filter")
 # How assistants decline, in their own words, where an answer begins. A rightful refusal fires too: precision is measured.
 REFUSAL = (
     r"\b(?:i (?:can ?not|can['’]t|am unable to|['’]m unable to|am not able to|['’]m not able to|won['’]t be able to|must decline|(?:will not|won['’]t) (?:help|assist|provide|engage|answer|do))"
-    r"|i['’]m unable to|i['’]m not able to|(?:i['’]?m|i am) (?:really |very |so )?sorry,? (?:but|that|i)\b|as an ai[^.]{0,80}(?:can ?not|can['’]t|unable|not able|do(?: not|n['’]t) have)"
+    r"|i['’]m unable to|i['’]m not able to|(?:i['’]?m|i am) (?:really |very |so )?sorry,? (?:but|that|i)\b|as an ai[^.]{0,80}(?:can ?not|can['’]t|unable|not able)|i (?:do not|don['’]t|cannot|can['’]t) (?:support|condone|encourage|endorse|promote)"
     r"|(?:is|are) (?:outside|beyond) (?:of )?(?:what|my|our)|against my (?:guidelines|programming|policy|principles)|not (?:appropriate|ethical|something i can)"
     r"|(?:kann|darf) ich (?:dir |ihnen |euch )?(?:leider )?nicht|tut mir leid|je ne (?:peux|suis) pas|je suis désolé|lo siento|no puedo (?:ayudar|responder|proporcionar))\b"
 )
@@ -53,9 +53,9 @@ DETECTORS = (
     ),
     Detector(
         "over_refusal", FAMILY, ANSWER,
-        "Declined although a document holds half of the question's words (0.8), or nothing in the question is risky (0.5).",
+        "Declined although a document holds half of the question's words (0.8), or nothing in the question is risky (0.3).",
         score=f"""CASE WHEN refused THEN CASE WHEN relevance >= {ANSWERABLE} AND question_words >= 3 THEN 0.8
-                  WHEN question <> '' AND NOT {matches("question", RISKY)} THEN 0.5 END END""",
+                  WHEN question <> '' AND NOT {matches("question", RISKY)} THEN 0.3 END END""",
         evidence=f"""CASE WHEN relevance >= {ANSWERABLE} AND question_words >= 3 THEN 'refused, though a document has '
                      || round(100 * relevance)::BIGINT || '% of the question''s words' ELSE 'refused a question without a risky word: ' || question END""",
     ),

@@ -5,11 +5,16 @@ from __future__ import annotations
 from tasks.signals.detector import USER, Detector, matches
 
 FAMILY = "feedback"
+# Words that told bad from good answers in FeedbackQA's reasons (docs/detectors.md has the figures), and their like.
 UNHAPPY = (
-    r"\b(?:wrong|incorrect|not (?:what|my|helpful|true|right|correct|working)|n['’]t (?:help|work|answer|true|right)|useless|unhelpful"
-    r"|made up|hallucinat|misses|missing|keeps|terrible|awful|bad|nonsense|outdated|falsch|hilft nicht|faux|mauvais|incorrecto|inútil)"
+    r"\b(?:wrong|incorrect|irrelevant|unrelated|useless|unhelpful|outdated|terrible|awful|nonsense|bad|made up|hallucinat|misses|missing|keeps|fails?"
+    r"|does ?n['’o]t|does not|did ?n['’o]t|did not|is ?n['’o]t|is not|was not|not (?:what|my|helpful|true|right|correct|working|answer|provide|address|mention|relate)"
+    r"|nothing|no (?:information|mention|answer)|any information|at all|falsch|hilft nicht|faux|mauvais|incorrecto|inútil)"
 )
-HAPPY = r"\b(?:thanks|thank you|thx|great|perfect|helpful|awesome|excellent|love it|well done|danke|super|merci|parfait|gracias)\b"
+HAPPY = (
+    r"\b(?:thanks|thank you|thx|great|good|perfect|helpful|awesome|excellent|love it|well done|clear(?:ly)?|direct(?:ly)?|detailed|answers (?:the|my|this)|addresses"
+    r"|danke|super|merci|parfait|gracias)\b"
+)
 
 DETECTORS = (
     Detector(
