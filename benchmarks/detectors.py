@@ -110,6 +110,7 @@ def run(path: Path, families: list[str], at_most: int | None = None) -> dict:
 def _usual(path: Path) -> pa.Table:
     """What is usual, asked of the whole file as mining asks the lake."""
     with duckdb.connect(":memory:", config={"memory_limit": "1GB"}) as engine:
+        engine.execute("SET enable_progress_bar = false")
         engine.execute(f"CREATE VIEW interactions AS SELECT * FROM read_parquet('{path}')")
         return engine.execute(REFERENCE).to_arrow_table()
 

@@ -143,6 +143,7 @@ class Lake:
     def _engine(self, sql: str) -> duckdb.DuckDBPyConnection:
         """An in-memory DuckDB in which the tables that `sql` names are views over their current files."""
         engine = duckdb.connect(":memory:", config={"memory_limit": MEMORY_LIMIT})
+        engine.execute("SET enable_progress_bar = false")  # it would go to stdout, which belongs to --json
         for table, noun in TABLES.items():
             if table not in sql:
                 continue

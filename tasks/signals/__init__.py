@@ -98,6 +98,7 @@ def calculator(params: SignalParams | None = None) -> duckdb.DuckDBPyConnection:
     # One thread: two would each warm up every pattern's automaton, and the machine has other work (CPU seconds fall by a third).
     settings = {"memory_limit": MEMORY_LIMIT, "enable_external_access": "false", "threads": "1"}
     engine = duckdb.connect(":memory:", config=settings)
+    engine.execute("SET enable_progress_bar = false")  # it would go to stdout
     for name in ("policy_terms", "safety_terms"):
         pattern = terms(getattr(params, name) if params else ())
         engine.execute(f"SET VARIABLE {name} = {_literal(pattern)}")
