@@ -95,3 +95,8 @@ def test_two_processes_that_append_at_once_lose_nothing(tmp_path: Path):
     assert [w.wait(120) for w in writers] == [0, 0]
     ids = Lake(tmp_path / "lake").query("SELECT native_id FROM interactions")["native_id"].to_pylist()
     assert sorted(ids) == sorted(f"{w}-{k}-{n}" for w in "ab" for k in range(6) for n in range(5))
+
+
+def test_a_long_query_draws_nothing_on_stdout(tmp_path: Path):
+    shown = Lake(tmp_path).query("SELECT current_setting('enable_progress_bar') AS shown")
+    assert shown["shown"].to_pylist() == [False]

@@ -9,7 +9,7 @@ trace -> the last generation of the session before the event. Never fanned out: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -100,9 +100,18 @@ def resolved(lake: Lake, metrics: Iterable[Metric], as_of: int = ALWAYS) -> pa.T
 
 def query(lake: Lake, sql: str, metrics: Iterable[Metric], as_of: int = ALWAYS) -> pa.Table:
     """Run SQL that builds on RESOLVED."""
+    return lake.query(_filled(sql, metrics, as_of))
+
+
+def stream(lake: Lake, sql: str, metrics: Iterable[Metric], rows: int, as_of: int = ALWAYS) -> Iterator[pa.Table]:
+    """Run SQL that builds on RESOLVED, some `rows` of the answer at a time."""
+    return lake.stream(_filled(sql, metrics, as_of), rows)
+
+
+def _filled(sql: str, metrics: Iterable[Metric], as_of: int) -> str:
     # Written into the SQL: given any parameter or table, DuckDB imports pandas, and `status` would take a second longer.
     known = orjson.dumps([asdict(m) for m in metrics]).decode().replace("'", "''")
-    return lake.query(sql.replace("$metrics", f"'{known}'").replace("$as_of", str(int(as_of))))
+    return sql.replace("$metrics", f"'{known}'").replace("$as_of", str(int(as_of)))
 
 
 def unresolved(lake: Lake, now: int, patience_us: int) -> dict[str, Any]:

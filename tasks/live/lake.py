@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -121,6 +121,12 @@ class Lake:
                 engine.register(name, table)
             return engine.execute(sql, parameters or {}).to_arrow_table()
 
+    def stream(self, sql: str, rows: int) -> Iterator[pa.Table]:
+        """Run SQL and hand the answer over in tables of up to about `rows` rows, so that it is never held whole."""
+        with self._engine(sql) as engine:
+            for batch in engine.execute(sql).to_arrow_reader(rows):
+                yield pa.Table.from_batches([batch])
+
     def rows(self, noun: type[T], sql: str, parameters: dict[str, Any] | None = None) -> list[T]:
         """Run SQL whose columns are the fields of a noun."""
         return [noun(**row) for row in self.query(sql, parameters).to_pylist()]
@@ -137,6 +143,7 @@ class Lake:
     def _engine(self, sql: str) -> duckdb.DuckDBPyConnection:
         """An in-memory DuckDB in which the tables that `sql` names are views over their current files."""
         engine = duckdb.connect(":memory:", config={"memory_limit": MEMORY_LIMIT})
+        engine.execute("SET enable_progress_bar = false")  # it would go to stdout, which belongs to --json
         for table, noun in TABLES.items():
             if table not in sql:
                 continue

@@ -2,45 +2,74 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import orjson
-import pandas as pd
+import pyarrow as pa
 
-from tasks.live import registry
-from tasks.live.feedback import RESOLVED, query
-from tasks.live.lake import Lake
+from tasks.live import known, registry
+from tasks.live.feedback import RESOLVED, stream
+from tasks.live.lake import Lake, Pending
 from tasks.live.workspace import Workspace
 from tasks.metrics import FeedbackParams, metrics
 from tasks.split import Asked, Known, SplitParams, members
 
+# What tells models apart: the one that served, as the provider names it, or else the application's own version of it.
+MODEL = "coalesce(nullif(model_served, ''), model_version)"
+PEERS = 4  # other models' answers to the same conversation that an answer is compared with
 # What users said and did after each interaction. A score of a whole session says little about its last answer; that a
-# person had to take over does.
+# person had to take over does. Windows and groups run over narrow columns; texts are fetched for the rows that need them, so
+# that a million interactions stream through in batches.
 EXCHANGES = f"""
     WITH {RESOLVED},
     said AS (
         SELECT interaction_id,
-               bool_and(polarity > 0) FILTER (name <> 'escalation' AND source_kind NOT IN ('llm_judge', 'code')) AS thumb,
+               bool_and(polarity > 0) FILTER (name <> 'escalation' AND value_type <> 'number' AND by_people) AS thumb,
+               min(name || ' ' || value) FILTER (polarity < 0 AND value_type = 'number' AND by_people) AS low_rating,
                max(CASE WHEN comment <> '' THEN comment
                         WHEN value_type = 'comment' THEN json_extract_string(value, '$') END) AS comment,
                max(CASE WHEN value_type = 'demonstration' THEN json_extract_string(value, '$') END) AS edit,
-               bool_or(CASE WHEN name = 'escalation' THEN value = 'true' END) AS escalation
-        FROM resolved WHERE interaction_id IS NOT NULL AND (resolution <> 'session' OR name = 'escalation')
+               bool_or(CASE WHEN name = 'escalation' THEN value = 'true' END) AS escalation,
+               bool_or(CASE WHEN lower(name) IN ('copy', 'copied') THEN value = 'true' END) AS copied
+        FROM (SELECT *, source_kind NOT IN ('llm_judge', 'code') AS by_people FROM resolved)
+        WHERE interaction_id IS NOT NULL AND (resolution <> 'session' OR name = 'escalation')
         GROUP BY interaction_id
     ),
+    asked AS (
+        SELECT interaction_id, tenant, session_id, ts, {MODEL} AS model,
+               md5_number(messages) AS prompt
+        FROM interactions WHERE question <> ''
+    ),
     sequenced AS (
-        SELECT *, lead(question) OVER session AS next_question, lead(contexts) OVER session AS next_contexts,
-               (lead(ts) OVER session - ts) / 1e6 AS next_after_s
-        FROM interactions WHERE question <> '' WINDOW session AS (PARTITION BY tenant, session_id ORDER BY ts, interaction_id)
+        SELECT interaction_id, model, lead(interaction_id) OVER session AS next_id,
+               (lead(ts) OVER session - ts) / 1e6 AS next_after_s,
+               lead(prompt) OVER session = prompt AS same_prompt_again,
+               CASE WHEN lead(ts) OVER session IS NULL THEN ((SELECT max(ts) FROM asked) - ts) / 1e6 END AS silent_s
+        FROM asked WINDOW session AS (PARTITION BY tenant, session_id ORDER BY ts, interaction_id)
+    ),
+    -- What other models answered to the very same conversation, one answer a model, at most {PEERS}.
+    compared AS (SELECT prompt FROM asked GROUP BY prompt HAVING min(model) <> max(model)),
+    answered AS (
+        SELECT a.prompt, a.model, min_by(i.response, a.interaction_id) AS response
+        FROM asked a SEMI JOIN compared c ON a.prompt = c.prompt JOIN interactions i USING (interaction_id) GROUP BY ALL
+    ),
+    peered AS (
+        SELECT a.interaction_id, list(o.response ORDER BY o.model)[:{PEERS}] AS peers
+        FROM asked a JOIN answered o ON o.prompt = a.prompt AND o.model <> a.model GROUP BY ALL
     )
-    SELECT s.interaction_id, s.messages, s.question, s.response, s.contexts, s.finish_reason, s.confidence,
-           thumb, comment, edit, escalation, s.next_question, s.next_contexts, s.next_after_s,
-           s.interaction_id NOT IN (SELECT interaction_id FROM members) AS is_new
-    FROM sequenced s LEFT JOIN said USING (interaction_id)
+    SELECT i.interaction_id, s.model, i.prompt_name, i.messages, i.question,
+           i.response, i.contexts, i.outputs, i.tools, i.params, i.finish_reason, i.status, i.error, i.confidence,
+           i.latency_ms, i.ttft_ms, i.cost_usd, i.input_tokens, i.output_tokens, peers,
+           thumb, low_rating, comment, edit, escalation, copied,
+           n.question AS next_question, n.contexts AS next_contexts, s.next_after_s, s.same_prompt_again, s.silent_s,
+           i.interaction_id NOT IN (SELECT interaction_id FROM members) AS is_new
+    FROM interactions i JOIN sequenced s USING (interaction_id) LEFT JOIN said USING (interaction_id)
+    LEFT JOIN interactions n ON n.interaction_id = s.next_id LEFT JOIN peered USING (interaction_id)
     -- Open: not yet in any batch's window. And those that users complained about after their window had closed.
-    WHERE s.interaction_id NOT IN (SELECT interaction_id FROM candidates)
-       OR (said.interaction_id IS NOT NULL AND s.interaction_id NOT IN (SELECT interaction_id FROM candidates WHERE part <> ''))
-    ORDER BY s.interaction_id
+    WHERE i.interaction_id NOT IN (SELECT interaction_id FROM candidates)
+       OR (said.interaction_id IS NOT NULL AND i.interaction_id NOT IN (SELECT interaction_id FROM candidates WHERE part <> ''))
 """
 
 
@@ -62,8 +91,10 @@ def mine(workspace: Workspace) -> Mined:
         # Capture may be storing more at this moment: one look at what there is, for all that follows.
         lake = Lake(workspace.lake).pin("interactions", "feedback")
         # Signals first: being placed is the mark of having been looked at, and a process may die in between.
-        signals = _detect(workspace, lake)
-        return Mined(_place(workspace, lake), signals)
+        signals = detected(workspace, lake, _rated(workspace)) if lake.count("interactions") else {}
+        mined = Mined(_place(workspace, lake), signals)
+    # Without the lock: an endpoint may take its time.
+    return Mined(mined.placed, mined.signals | judged(workspace))
 
 
 def _place(workspace: Workspace, lake: Lake) -> dict[str, int]:
@@ -75,7 +106,7 @@ def _place(workspace: Workspace, lake: Lake) -> dict[str, int]:
     ).to_pylist()
     if not asked:
         return {}
-    before = lake.query(
+    questions = lake.query(
         # Those who asked a question on one side share that side; one who straddled must not hide it, however late it came.
         """SELECT question_key, min_by(question, ts) AS question, min_by(group_id, ts) AS group_id,
                   coalesce(max(side) FILTER (side <> 'straddles'), 'straddles') AS side
@@ -85,44 +116,91 @@ def _place(workspace: Workspace, lake: Lake) -> dict[str, int]:
         f"""SELECT {SESSION} AS session_id, min_by(group_id, ts) AS group_id, bool_or(side = 'straddles') AS straddled
            FROM members JOIN interactions USING (interaction_id) GROUP BY ALL"""
     ).to_pylist()
-    known = Known(
-        questions={r["question_key"]: (r["question"], r["side"]) for r in before},
-        groups={r["question_key"]: r["group_id"] for r in before},
+    before = Known(
+        questions={r["question_key"]: (r["question"], r["side"]) for r in questions},
+        groups={r["question_key"]: r["group_id"] for r in questions},
         sessions={r["session_id"]: (r["group_id"], r["straddled"]) for r in sessions},
     )
-    placed = members([Asked(**row) for row in asked], known, workspace.params("split", SplitParams))
+    placed = members([Asked(**row) for row in asked], before, workspace.params("split", SplitParams))
     lake.append("members", placed)
     return _counted(m.side for m in placed)
 
 
-def _detect(workspace: Workspace, lake: Lake) -> dict[str, int]:
-    exchanges = query(lake, EXCHANGES, metrics(workspace.params("feedback", FeedbackParams)))
-    if not exchanges.num_rows:
+def detected(workspace: Workspace, lake: Lake, rated: Callable[[pa.Table], pa.Table]) -> dict[str, int]:
+    """Write what the detectors find and the lake does not yet have; gives the counts by detector. Memory stays flat.
+
+    `rated` adds the column `reward` to new exchanges.
+    """
+    from tasks.signals import ANSWER_SIDE, REFERENCE, ROWS, USER_SIDE, SignalParams, detect
+
+    params = workspace.params("signals", SignalParams)
+    usual = lake.query(REFERENCE.replace("FROM interactions", f"FROM (SELECT *, {MODEL} AS model FROM interactions)"))
+    seen, pending = known.Known(lake, "signals"), Pending(lake.root, "signals")
+    counts: dict[str, int] = {}
+    for batch in stream(lake, EXCHANGES, metrics(workspace.params("feedback", FeedbackParams)), ROWS):
+        new = batch.filter(batch["is_new"])
+        # An answer is looked at once, by the models of its day; what users do goes on for as long as it may be sent.
+        for exchanges, side in ((rated(new), ANSWER_SIDE), (batch, USER_SIDE)):
+            found = detect(exchanges, side, params, usual)
+            found = found.filter(pa.array(seen.remember(found["signal_id"])))
+            pending.write(found)
+            for row in found["detector"].value_counts().to_pylist():
+                counts[row["values"]] = counts.get(row["values"], 0) + row["counts"]
+    pending.commit()
+    return dict(sorted(counts.items()))
+
+
+# Half of what the judge sees is the most suspicious, half is random: an error rate of its own needs both kinds of answers.
+UNJUDGED = """
+    WITH suspicion AS (SELECT interaction_id, max(score) AS most FROM signals GROUP BY interaction_id),
+    open AS (
+        SELECT i.*, row_number() OVER (ORDER BY coalesce(most, 0) DESC, interaction_id) AS rank,
+               row_number() OVER (ORDER BY sha256(interaction_id)) AS draw
+        FROM interactions i LEFT JOIN suspicion USING (interaction_id)
+        WHERE question <> '' AND interaction_id NOT IN (SELECT interaction_id FROM candidates)
+          AND interaction_id NOT IN (SELECT interaction_id FROM signals WHERE detector IN ('judge', 'judge_right'))
+    )
+    SELECT interaction_id, question, json_extract_string(contexts, '$[*].text') AS documents, response
+    FROM open WHERE rank <= $half OR draw <= $half ORDER BY interaction_id"""
+
+
+def judged(workspace: Workspace) -> dict[str, int]:
+    """What the judge thinks of interactions that may be sent; nothing without FLYWHEEL_JUDGE_URL and a model in params.yaml."""
+    if not os.environ.get("FLYWHEEL_JUDGE_URL"):
         return {}
-    from tasks.signals import ANSWER_SIDE, USER_SIDE, detect
+    from tasks.live import judge
 
-    frame = exchanges.to_pandas()
-    # An answer is looked at once, by the models of its day; what users do goes on for as long as it may be sent.
-    found = detect(_with_reward(workspace, frame[frame["is_new"]]), ANSWER_SIDE) + detect(frame, USER_SIDE)
-    known = set(lake.query("SELECT signal_id FROM signals")["signal_id"].to_pylist())
-    new = [s for s in found if s.signal_id not in known]
-    lake.append("signals", new)
-    return _counted(s.detector for s in new)
+    params, at = workspace.params("llm_judge", judge.LLMJudgeParams), judge.endpoint()
+    if not params.model or at is None:
+        return {}
+    rows = Lake(workspace.lake).query(UNJUDGED, {"half": params.max_items // 2}).to_pylist()
+    looked = judge.Judge(at, params).look(judge.Seen(**r) for r in rows)
+    found = judge.signals(looked.opinions, params.model)
+    with workspace.lock("lake"):
+        Lake(workspace.lake).append("signals", found)
+    errors = {f"judge error: {code}": n for code, n in looked.errors.items()}
+    left = {f"judge: left, {looked.stopped}": looked.left} if looked.left else {}
+    return _counted(s.detector for s in found) | errors | left
 
 
-def _with_reward(workspace: Workspace, frame: pd.DataFrame) -> pd.DataFrame:
-    """The column `reward`: what the champion's reward model thinks of each answer; absent where it has none."""
+def _rated(workspace: Workspace) -> Callable[[pa.Table], pa.Table]:
+    """Adds the column `reward`: what the champion's reward model thinks of each answer; absent where it has none."""
     from tasks.policy.reward import RewardModel, is_in
 
     champion = registry.champion(workspace)
-    if frame.empty or not is_in(champion.folder):
-        return frame
-    goodness = RewardModel.load(champion.folder).goodness(
-        [orjson.loads(m) for m in frame["messages"]],
-        [orjson.loads(c) for c in frame["contexts"]],
-        frame["response"].tolist(),
-    )
-    return frame.assign(reward=goodness)
+    if not is_in(champion.folder):
+        return lambda exchanges: exchanges
+    model = RewardModel.load(champion.folder)
+
+    def rated(exchanges: pa.Table) -> pa.Table:
+        goodness = model.goodness(
+            [orjson.loads(m) for m in exchanges["messages"].to_pylist()],
+            [orjson.loads(c) for c in exchanges["contexts"].to_pylist()],
+            exchanges["response"].to_pylist(),
+        )
+        return exchanges.append_column("reward", pa.array(goodness, pa.float64()))
+
+    return rated
 
 
 def _counted(names) -> dict[str, int]:

@@ -22,7 +22,7 @@ from scipy.special import expit, softmax
 from tasks.policy import Context, Messages, Policy, Reply, write_description
 from tasks.policy.encoder import Encoder
 from tasks.records import canonical, read_jsonl
-from tasks.signals.grounding import content_words
+from tasks.words import content_words
 
 _NUMBER = re.compile(r"\d[\d.,:/%-]*")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")

@@ -1,48 +1,60 @@
-"""What users did instead of saying it: ask again, ask for a person, or repair the answer."""
+"""What users did instead of saying it: ask again, correct, give up, ask for a person, try again, or take the answer along."""
 
 from __future__ import annotations
 
-import numpy as np
-import orjson
-import pandas as pd
-from sklearn.feature_extraction.text import HashingVectorizer
+from tasks.signals.detector import USER, Detector, matches
+from tasks.signals.measures import SOON_S
 
-from tasks.signals.rows import findings
+FAMILY = "behaviour"
+LIKE_BEFORE = 0.35  # cosine of trigrams below which a next question is a new question
+SILENT_S = 60 * 60  # from which a session counts as over
+LONG_WORDS = 150  # an answer that takes about a minute to read
+CORRECTION = (
+    r"^\W*(?:no+\b[\s,.!:;-]+(?:i|that|this|it|not|my|the|we|you)\b|nope\b|wrong\b|that['’]?s (?:not|wrong|incorrect|false)|that is (?:not|wrong|incorrect|false)"
+    r"|not what i\b|i (?:meant|mean\b|did ?n['’]?t (?:ask|mean)|asked (?:about|for|if|you)|said)|you (?:misunderst|did ?n['’]?t (?:answer|understand|read)|are wrong|['’]re wrong)"
+    r"|actually,? (?:i|no|that)|nein\b|das (?:stimmt nicht|ist falsch|war nicht)|ich meinte|non,|ce n['’]est pas|je voulais dire|no, |eso no|quise decir|me refer[ií]a)"
+    r"|\b(?:that['’]?s|that is|this is|you['’]?re|your answer is) (?:wrong|incorrect|not (?:right|correct|true|what i (?:asked|meant|wanted|said)))\b"
+    r"|\bdoes ?n['’]?t answer my question\b|\bi meant\b"
+)
+A_PERSON = (
+    r"\b(?:(?:talk|speak|chat|connect(?: me)?|transfer(?: me)?|put me through|get me|need|want|escalate)(?: me)?(?: to| with| through)? (?:to )?(?:a |an |the |your |some)?"
+    r"(?:real |live |actual |human )*(?:human|person|agent|operator|representative|someone real|manager|supervisor|customer (?:service|support))"
+    r"|(?:real|live|actual) (?:human|person|agent)|human (?:please|agent|support)|(?:echten|richtigen) (?:mensch|mitarbeiter)|parler à (?:un|une) (?:humain|personne|conseiller)|hablar con (?:un|una) (?:humano|persona|agente))"
+)
 
-SOON_S = 15 * 60
-LIKE_BEFORE = 0.3  # below it a next question is a new question
-
-
-def rephrased(exchanges: pd.DataFrame) -> pd.DataFrame:
-    """The next question of the session came soon and is about the same thing.
-
-    The same thing: similar wording (cosine of character n-grams), or the retriever found the same documents for it.
-    """
-    next_question = exchanges["next_question"].fillna("").astype(str)
-    again = (next_question != "") & (exchanges["next_after_s"].fillna(np.inf).astype(float) <= SOON_S)
-    if not again.any():
-        return findings(exchanges, again.astype(float), next_question)
-    grams = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 4), alternate_sign=False)
-    wording = grams.transform(exchanges["question"].fillna("")).multiply(grams.transform(next_question)).sum(axis=1)
-    documents = [_overlap(a, b) for a, b in zip(exchanges["contexts"], exchanges["next_contexts"], strict=True)]
-    alike = pd.Series(np.maximum(np.asarray(wording).ravel(), documents), index=exchanges.index)
-    return findings(exchanges, alike.where(again, 0.0), "asked again: " + next_question, LIKE_BEFORE)
-
-
-def escalated_or_edited(exchanges: pd.DataFrame) -> pd.DataFrame:
-    """The user asked for a person, or somebody replaced the answer."""
-    edited = exchanges["edit"].notna()
-    escalated = exchanges["escalation"].eq(True)
-    evidence = pd.Series("asked for a person", index=exchanges.index)
-    evidence = evidence.where(~edited, "replaced by: " + exchanges["edit"].fillna("").astype(str))
-    return findings(exchanges, (edited | escalated).astype(float), evidence)
-
-
-def _overlap(left: object, right: object) -> float:
-    """Jaccard overlap of the ids of two JSON lists of retrieved documents."""
-    a, b = (_ids(c) for c in (left, right))
-    return len(a & b) / len(a | b) if a and b else 0.0
-
-
-def _ids(contexts: object) -> set[str]:
-    return {d["id"] for d in orjson.loads(contexts)} if isinstance(contexts, str) else set()
+DETECTORS = (
+    Detector(
+        "rephrased", FAMILY, USER,
+        "The session's next question came within 15 minutes and is about the same: similar wording (cosine of trigrams), or the "
+        "retriever found the same documents for it.",
+        score=f"""CASE WHEN next_question <> '' AND next_after_s <= {SOON_S} AND NOT coalesce(same_prompt_again, false) THEN
+                    greatest(asked_again, same_documents) END * CASE WHEN greatest(asked_again, same_documents) >= {LIKE_BEFORE} THEN 1 END""",
+        evidence="'asked again: ' || next_question",
+    ),
+    Detector(
+        "corrected_by_user", FAMILY, USER, "The next message objects or says what was meant.",
+        score=f"CASE WHEN {matches('next_question', CORRECTION)} THEN 0.8 END",
+        evidence="'the user said: ' || next_question",
+    ),
+    Detector(
+        "abandoned", FAMILY, USER, "A long answer was the last of its session, and an hour passed without a word or a thumb.",
+        score=f"""CASE WHEN silent_s >= {SILENT_S} AND answer_words >= {LONG_WORDS} AND thumb IS NULL AND copied IS NOT TRUE
+                    THEN 0.2 END""",
+        evidence="'no reaction to ' || answer_words || ' words'",
+    ),
+    Detector(
+        "escalated", FAMILY, USER, "The user asked for a person, by a button or in words.",
+        score=f"CASE WHEN escalation THEN 1.0 WHEN {matches('next_question', A_PERSON)} THEN 0.9 END",
+        evidence="CASE WHEN escalation THEN 'asked for a person' ELSE 'asked for a person: ' || next_question END",
+    ),
+    Detector(
+        "regenerated", FAMILY, USER, "The very same conversation was sent again soon, although it had been answered.",
+        score=f"""CASE WHEN same_prompt_again AND next_after_s <= {SOON_S} AND trim(response) <> ''
+                    AND coalesce(status, 'ok') <> 'error' THEN 0.7 END""",
+        evidence="'the same prompt again after ' || round(next_after_s)::BIGINT || ' s'",
+    ),
+    Detector(
+        "copied", FAMILY, USER, "The user copied the answer: evidence that it was of use.",
+        score="CASE WHEN copied THEN 1.0 END", evidence="'copied'", good=True,
+    ),
+)  # fmt: skip

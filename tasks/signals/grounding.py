@@ -2,49 +2,58 @@
 
 response "Refunds take 5 days"  contexts [{"text": "Refunds take 5 days …"}]   -> no finding
 response "We ship to Norway"    contexts [{"text": "Refunds take 5 days …"}]   -> 1.0, "2 of 2 content words …"
+
+No retrieved text means nothing to be grounded in: no finding (that is the retrieval's failure, not the answer's).
 """
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
+from tasks.signals.detector import ANSWER, Detector
+from tasks.words import content_words, unsupported_words
 
-import orjson
-import pandas as pd
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+__all__ = ["DETECTORS", "content_words", "unsupported_words"]
 
-from tasks.signals.rows import findings
-
+FAMILY = "grounding"
 TOLERATED = 0.35  # paraphrase: this share of unsupported words is ordinary
-_WORD = re.compile(r"\w[\w'.-]*\w|\w")
+MARKS = r"(?:^|[\s.,;:)\]”\"'])\[(\d{1,3})\]"  # [3] after a word; a[3] in code is none
+# The words of a text stand between marks in its own way; what is found anywhere in the documents or the conversation is not new.
+ANYWHERE = "lower(replace(concat_ws(' ', contexts, messages, question), ',', ''))"
+NEW = f"list_filter({{}}, lambda w: NOT contains({ANYWHERE}, rtrim(ltrim(w, '$€£'), '%€$£ ')))"
+BEYOND_NUMBERS = (
+    f"CASE WHEN len(new_numbers) > 0 THEN list_filter({NEW.format('new_numbers')}, lambda w: length(w) > 1) END"
+)
+BEYOND_NAMES = f"CASE WHEN len(new_names) > 0 THEN {NEW.format('new_names')} END"
+BEYOND = f"list_filter(regexp_extract_all(response, '{MARKS}', 1), lambda m: m::INTEGER > greatest(documents, 1) OR documents = 0)".replace(
+    "\"'", "\"''"
+)
+LINKS = "list_filter(regexp_extract_all(response, 'https?://[^\\s)\\]>\"'']+'), lambda u: NOT contains(concat_ws(' ', contexts, messages, question), rtrim(u, '.,;:!?')))"
 
-
-def ungrounded(exchanges: pd.DataFrame) -> pd.DataFrame:
-    """The share of the answer's content words and numbers that the best single document does not contain.
-
-    No retrieved text means nothing to be grounded in: no finding (that is the retrieval's failure, not the answer's).
-    """
-    scores, evidence = [], []
-    for response, contexts in zip(exchanges["response"], exchanges["contexts"], strict=True):
-        missing, words = unsupported_words(str(response or ""), contexts)
-        scores.append(len(missing) / len(words) if words else 0.0)
-        shown = ", ".join(sorted(missing)[:6])
-        evidence.append(f"{len(missing)} of {len(words)} content words are in no retrieved text: {shown}")
-    index = exchanges.index
-    return findings(exchanges, pd.Series(scores, index=index), pd.Series(evidence, index=index), TOLERATED)
-
-
-def unsupported_words(response: str, contexts: object) -> tuple[frozenset[str], frozenset[str]]:
-    """(content words of the response that its best document lacks, all its content words); both empty without documents."""
-    documents = [content_words(d["text"]) for d in orjson.loads(contexts)] if isinstance(contexts, str) else []
-    words = content_words(response)
-    documents = [d for d in documents if d]
-    if not words or not documents:
-        return frozenset(), frozenset()
-    return min((words - d for d in documents), key=len), words
-
-
-@lru_cache(maxsize=20_000)
-def content_words(text: str) -> frozenset[str]:
-    """The words of a text that carry meaning, lower-cased. Remembered: the same documents come back all day."""
-    return frozenset(w for w in _WORD.findall(text.casefold()) if w not in ENGLISH_STOP_WORDS)
+DETECTORS = (
+    Detector(
+        "ungrounded", FAMILY, ANSWER, "The share of the answer's content words and numbers that its best single document lacks.",
+        score=f"CASE WHEN missing > {TOLERATED} * content_words THEN missing / content_words END",
+        evidence="missing || ' of ' || content_words || ' content words are in no retrieved text: ' || array_to_string(missing_words, ', ')",
+    ),
+    Detector(
+        "unsupported_sentence", FAMILY, ANSWER, "The share of sentences of which all documents together hold less than 40% of the words.",
+        score="CASE WHEN weak_sentences > 0 THEN 0.2 + 0.8 * weak_sentences END",
+        evidence="'no document says: ' || trim(weakest_sentence)",
+    ),
+    Detector(
+        "unsupported_number", FAMILY, ANSWER, "Numbers of two digits or more that neither the documents nor the conversation hold.",
+        score="CASE len(beyond_numbers) WHEN 0 THEN 0.0 WHEN 1 THEN 0.6 ELSE 0.8 END * sign(len(beyond_numbers))",
+        evidence="'numbers in no document: ' || array_to_string(beyond_numbers, ', ')",
+    ),
+    Detector(
+        "unsupported_name", FAMILY, ANSWER, "Capitalised words within sentences that neither the documents nor the conversation hold.",
+        score="CASE len(beyond_names) WHEN 0 THEN 0.0 WHEN 1 THEN 0.4 WHEN 2 THEN 0.5 ELSE 0.7 END * sign(len(beyond_names))",
+        evidence="'names in no document: ' || array_to_string(beyond_names, ', ')",
+    ),
+    Detector(
+        "dangling_citation", FAMILY, ANSWER, "A mark such as [4] beyond the documents (1.0), or a link that nobody gave it (0.7).",
+        score=f"""CASE WHEN contains(response, '[') AND contexts IS NOT NULL AND len({BEYOND}) > 0 THEN 1.0
+                  WHEN contains(response, '://') AND contexts <> '[]' AND len({LINKS}) > 0 THEN 0.7 END""",
+        evidence=f"""CASE WHEN len({BEYOND}) > 0 THEN 'cites [' || array_to_string({BEYOND}, '], [') || '] of ' || documents || ' documents'
+                     ELSE 'links to ' || array_to_string({LINKS}, ', ') END""",
+    ),
+)  # fmt: skip

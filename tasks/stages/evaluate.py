@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from tasks.errors import INVALID, Refused
@@ -19,6 +20,7 @@ from tasks.params import load
 from tasks.policy import Policy, Reply, folder_digest, reward
 from tasks.policy import load as load_policy
 from tasks.records import canonical, digest, read_records, write_jsonl
+from tasks.signals import SignalParams, detect
 from tasks.stages import PARAMS, run
 from tasks.verdict import Compared
 
@@ -30,13 +32,13 @@ class EvaluateParams:
 
 def evaluate(dataset: Path, model: Path, champion: Path, rows: Path, report: Path) -> None:
     """Ask both models the holdout's prompts. Raises Refused where there is nothing to ask."""
-    params = load(PARAMS, "evaluate", EvaluateParams)
+    params, terms = load(PARAMS, "evaluate", EvaluateParams), load(PARAMS, "signals", SignalParams)
     holdout = read_records(dataset / "holdout.jsonl", HoldoutRow)
     if not holdout:
         raise Refused("the holdout is empty", "wait for more answers: the audit slice fills it", INVALID)
     with threadpool_limits(1):
-        old = _ask(load_policy(champion), _reward(champion), holdout, params)
-        new = _ask(load_policy(model), _reward(model), holdout, params)
+        old = _ask(load_policy(champion), _reward(champion), holdout, params, terms)
+        new = _ask(load_policy(model), _reward(model), holdout, params, terms)
     compared = [
         Compared(h.example_id, h.group_id, h.kind, h.topic, h.target, o.action or o.text, n.action or n.text,
                  _right(o, h), _right(n, h), o.confidence, n.confidence, o_fired, n_fired)
@@ -57,12 +59,12 @@ def evaluate(dataset: Path, model: Path, champion: Path, rows: Path, report: Pat
 
 
 def _ask(
-    policy: Policy, judge: reward.RewardModel | None, holdout: list[HoldoutRow], params: EvaluateParams
+    policy: Policy,
+    judge: reward.RewardModel | None,
+    holdout: list[HoldoutRow],
+    params: EvaluateParams,
+    terms: SignalParams,
 ) -> list[tuple[Reply, list[str]]]:
-    import pandas as pd
-
-    from tasks.signals import detect
-
     conversations, contexts = [h.messages for h in holdout], [h.contexts for h in holdout]
     # One call for the prompts with answers on offer, one for those without: a policy sees one kind of question at a time.
     replies: dict[int, Reply] = {}
@@ -75,20 +77,20 @@ def _ask(
         replies.update({k: found[0] for k, found in zip(rows, answered, strict=True)})
     ordered = [replies[k] for k in range(len(holdout))]
     responses = [r.text for r in ordered]
-    exchanges = pd.DataFrame(
+    exchanges = pa.table(
         {
             "interaction_id": [h.example_id for h in holdout],
             "question": [next(m["content"] for m in reversed(c) if m["role"] == "user") for c in conversations],
             "response": responses,
             "contexts": [canonical(c).decode() for c in contexts],
-            "finish_reason": "stop",
+            "finish_reason": ["stop"] * len(ordered),
             "confidence": [r.confidence for r in ordered],
-            "reward": judge.goodness(conversations, contexts, responses) if judge else np.nan,
+            "reward": judge.goodness(conversations, contexts, responses) if judge else [None] * len(ordered),
         }
     )
     fired: dict[str, list[str]] = {}
-    for signal in detect(exchanges, params.detectors):
-        fired.setdefault(signal.interaction_id, []).append(signal.detector)
+    for signal in detect(exchanges, params.detectors, terms).to_pylist():
+        fired.setdefault(signal["interaction_id"], []).append(signal["detector"])
     return [(r, sorted(fired.get(h.example_id, []))) for r, h in zip(ordered, holdout, strict=True)]
 
 

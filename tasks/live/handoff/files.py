@@ -30,6 +30,7 @@ from tasks.live.sources import Offsets, chunks, unfinished
 from tasks.live.workspace import Workspace
 from tasks.records import Annotation, Reject, Signal, content_id, write_jsonl
 from tasks.select import NOT_SENT, Pooled, SelectParams, select
+from tasks.signals import GOOD
 
 POOL = """
     SELECT m.interaction_id, m.group_id, m.side, i.question,
@@ -37,7 +38,7 @@ POOL = """
     FROM members m JOIN interactions i USING (interaction_id)
     WHERE m.interaction_id NOT IN (SELECT interaction_id FROM candidates)
        OR m.interaction_id IN (
-           SELECT interaction_id FROM signals WHERE detector IN ('negative_feedback', 'escalated_or_edited')
+           SELECT interaction_id FROM signals WHERE detector IN ('negative_feedback', 'low_rating', 'escalated', 'edited')
            EXCEPT SELECT interaction_id FROM candidates WHERE part <> '')
     ORDER BY m.interaction_id
 """
@@ -116,7 +117,8 @@ def receive(workspace: Workspace) -> Account:
 def _pool(lake: Lake) -> list[Pooled]:
     signals: dict[str, list[Signal]] = {}
     # The strongest finding of a detector counts: a thumb that came later made an older finding stronger, not two of it.
-    strongest = """SELECT * FROM signals QUALIFY row_number() OVER (
+    # Evidence that an answer is right (`copied`) is for the error model, not a reason to suspect it.
+    strongest = f"""SELECT * FROM signals WHERE detector NOT IN ({", ".join(f"'{d}'" for d in GOOD)}) QUALIFY row_number() OVER (
         PARTITION BY interaction_id, detector ORDER BY score DESC, signal_id) = 1 ORDER BY signal_id"""
     for s in lake.rows(Signal, strongest):
         signals.setdefault(s.interaction_id, []).append(s)
