@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.live import known, registry
 from tasks.live.feedback import RESOLVED, stream
@@ -131,17 +132,17 @@ def detected(workspace: Workspace, lake: Lake, rated: Callable[[pa.Table], pa.Ta
 
     `rated` adds the column `reward` to new exchanges.
     """
-    from tasks.signals import ANSWER_SIDE, REFERENCE, ROWS, USER_SIDE, SignalParams, detect
+    from tasks.signals import DETECTORS, REFERENCE, ROWS, USER_SIDE, SignalParams, detect
 
     params = workspace.params("signals", SignalParams)
     usual = lake.query(REFERENCE.replace("FROM interactions", f"FROM (SELECT *, {MODEL} AS model FROM interactions)"))
     seen, pending = known.Known(lake, "signals"), Pending(lake.root, "signals")
     counts: dict[str, int] = {}
     for batch in stream(lake, EXCHANGES, metrics(workspace.params("feedback", FeedbackParams)), ROWS):
-        new = batch.filter(batch["is_new"])
+        new, old = batch.filter(batch["is_new"]), batch.filter(pc.invert(batch["is_new"]))
         # An answer is looked at once, by the models of its day; what users do goes on for as long as it may be sent.
-        for exchanges, side in ((rated(new), ANSWER_SIDE), (batch, USER_SIDE)):
-            found = detect(exchanges, side, params, usual)
+        for exchanges, detectors in ((rated(new), DETECTORS), (old, USER_SIDE)):
+            found = detect(exchanges, detectors, params, usual)
             found = found.filter(pa.array(seen.remember(found["signal_id"])))
             pending.write(found)
             for row in found["detector"].value_counts().to_pylist():
