@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.cells import novelty, typicality
+from tasks.errors import Refused
 from tasks.estimate import Precision
 from tasks.policy.encoder import Encoder
 from tasks.records import Candidate, Signal
@@ -110,15 +113,20 @@ def test_another_window_or_another_seed_gives_another_batch():
     assert len({rows[0].batch_id for rows in batches}) == 3
 
 
+def embedded(traffic: list[Pooled]):
+    """The questions' vectors, made once for the many selections of a test."""
+    questions = [p.question for p in traffic]
+    known = dict(zip(questions, Encoder.fit(questions, 32).texts(questions), strict=True))
+    return lambda asked: np.array([known[q] for q in asked])
+
+
 @pytest.fixture(scope="module")
 def draws() -> list[list[Candidate]]:
     """The same traffic selected under 800 seeds."""
     traffic = pool(120, 3)
     params = replace(PARAMS, budget=28, audit_holdout=8, audit_open=12)
-    questions = [p.question for p in traffic]
-    known = dict(zip(questions, Encoder.fit(questions, 32).texts(questions), strict=True))  # once, not 800 times
-    seeded = (replace(params, seed=s) for s in range(800))
-    return [select(traffic, {}, p, lambda asked: np.array([known[q] for q in asked])) for p in seeded]
+    seen = embedded(traffic)
+    return [select(traffic, {}, replace(params, seed=s), seen) for s in range(800)]
 
 
 def test_the_audit_is_uniform_whatever_the_detectors_think(draws: list[list[Candidate]]):
@@ -176,3 +184,141 @@ def test_two_findings_of_one_detector_are_no_more_evidence_than_the_stronger():
 
 def test_an_empty_window_gives_an_empty_batch():
     assert batch([]) == []
+
+
+# Diversity, quotas, risks and time
+
+
+def test_every_mined_share_over_many_draws_is_the_recorded_probability():
+    # Without an audit, the chances are the same under every seed: what was recorded is what happens.
+    traffic = [replace(p, in_window=False, side=TRAIN) for p in pool(90, 5)]
+    params = replace(PARAMS, budget=9, audit_holdout=0, audit_open=0)
+    seen = embedded(traffic)
+    runs = [select(traffic, {}, replace(params, seed=s), seen) for s in range(400)]
+    recorded = {r.interaction_id: r.mined_propensity for r in runs[0]}
+    assert sum(recorded.values()) == pytest.approx(9)
+    assert all({r.interaction_id: r.mined_propensity for r in rows} == recorded for rows in runs)
+    mined = Counter(r.interaction_id for rows in runs for r in rows if r.part == MINED)
+    for interaction_id, chance in recorded.items():
+        spread = (chance * (1 - chance) * len(runs)) ** 0.5
+        assert abs(mined[interaction_id] - chance * len(runs)) <= 4.5 * spread + 1e-9, interaction_id
+
+
+def near_duplicates() -> list[Pooled]:
+    """Twenty complaints, each made three times in almost the same words, by people of different groups."""
+    draw = np.random.default_rng(4)
+    asked = [question(draw, k) for k in range(20)]
+    return [
+        Pooled(f"ix_{k}_{copy}", f"gr_{k}_{copy}", TRAIN, text, True, (signal(f"ix_{k}_{copy}"),))
+        for k, q in enumerate(asked)
+        for copy, text in enumerate((q, q.upper() + "!!", f"{q} x"))
+    ]
+
+
+def test_no_two_near_duplicates_are_mined_and_none_of_what_the_audit_drew():
+    traffic = near_duplicates()
+    rows = batch(traffic, replace(PARAMS, budget=40, audit_holdout=0, audit_open=6))
+    asked = {r.interaction_id.split("_")[1] for r in rows if r.part == AUDIT_OPEN}
+    mined = [r.interaction_id.split("_")[1] for r in rows if r.part == MINED]
+    assert len(mined) == len(set(mined)) == 20 - len(asked)
+    assert not asked & set(mined)
+
+
+def test_one_loud_failure_does_not_crowd_out_the_quiet_ones():
+    things = (
+        "bike",
+        "lock",
+        "lamp",
+        "map",
+        "chat",
+        "bill",
+        "shop",
+        "plan",
+        "menu",
+        "help",
+        "news",
+        "chart",
+        "ride",
+        "team",
+    )
+    loud = [f"the app crashes when I open the {a} {b}" for a in things for b in things]
+    quiet = ["zip file of my invoices", "battery lost in the lake", "tyre valve whistles", "saddle height for a child"]
+    traffic = [
+        Pooled(f"ix_{k:03d}", f"gr_{k}", TRAIN, q, True, (signal(f"ix_{k:03d}", score=0.9 if k < len(loud) else 0.5),))
+        for k, q in enumerate([*loud, *quiet])
+    ]
+    mined = {
+        r.interaction_id for r in batch(traffic, replace(PARAMS, budget=16, audit_holdout=0, audit_open=0)) if r.part
+    }
+    assert {f"ix_{len(loud) + k}" for k in range(4)} <= mined
+
+
+def test_a_quota_is_kept_though_its_errors_are_the_least_likely():
+    traffic = [
+        replace(p, side=TRAIN, slices=("language=de" if k % 4 == 0 else "language=en",)) for k, p in enumerate(pool())
+    ]
+    german = {p.interaction_id for p in traffic if "language=de" in p.slices}
+    doubted = [replace(p, p_wrong=0.01 if p.interaction_id in german else 0.9) for p in traffic]
+    params = replace(PARAMS, audit_holdout=0, audit_open=0, budget=40)
+
+    def mined(rows: list[Candidate]) -> int:
+        return sum(r.interaction_id in german for r in rows if r.part == MINED)
+
+    without, with_quota = batch(doubted, params), batch(doubted, replace(params, quotas=["language=de: 0.3"]))
+    assert mined(without) < 4
+    assert mined(with_quota) >= 12
+    assert sum(1 for r in with_quota if r.part) == 40
+
+
+def test_a_risk_makes_its_detectors_errors_come_first():
+    draw = np.random.default_rng(3)
+    traffic = [
+        Pooled(
+            f"ix_{k:03d}", f"gr_{k}", TRAIN, question(draw, k), True,
+            (signal(f"ix_{k:03d}", "leaked_secret" if k < 20 else "rephrased", 0.5),),
+        )
+        for k in range(200)
+    ]  # fmt: skip
+    params = replace(PARAMS, audit_holdout=0, audit_open=0, budget=25, sharpness=8.0)
+
+    def leaks(p: SelectParams) -> int:
+        return sum(r.interaction_id < "ix_020" for r in batch(traffic, p) if r.part)
+
+    assert leaks(replace(params, risks=["detector=leaked_*: 50"])) >= 19 > 10 > leaks(params)
+
+
+@pytest.mark.parametrize(
+    "rule", ["language=de", "language: 0.1", "language=de: much", "language=de: -1", "language=de: 1.2"]
+)
+def test_a_rule_that_cannot_be_read_is_refused_with_how_to_write_it(rule: str):
+    with pytest.raises(Refused, match=re.escape(rule)):
+        batch(pool(60), replace(PARAMS, quotas=[rule]))
+
+
+def test_a_budget_of_minutes_is_kept_whatever_is_drawn_and_cheap_errors_get_more_of_it():
+    draw = np.random.default_rng(7)
+    traffic = [replace(p, side=TRAIN, minutes=float(draw.choice([1, 2, 8]))) for p in pool(150)]
+    minutes, seen = {p.interaction_id: p.minutes for p in traffic}, embedded(traffic)
+    counted = []
+    for seed in range(12):
+        params = replace(PARAMS, audit_holdout=0, audit_open=5, minutes=50.0, budget=400, seed=seed)
+        rows = select(traffic, {}, params, seen)
+        sent = [r for r in rows if r.part]
+        assert sum(minutes[r.interaction_id] for r in sent) <= 50
+        assert sum(r.mined_propensity for r in rows) == pytest.approx(sum(r.part == MINED for r in sent))
+        counted += [minutes[r.interaction_id] for r in sent if r.part == MINED]
+    assert np.mean(counted) < 2 < np.mean(list(minutes.values()))
+
+
+def test_the_error_models_opinion_takes_the_place_of_the_detectors():
+    row = batch([Pooled("ix_1", "gr_1", TRAIN, "q", True, (signal("ix_1"),), p_wrong=0.123)])[0]
+    assert row.score == 0.123
+
+
+def test_what_is_like_what_people_answered_before_is_less_novel_and_an_outlier_is_less_typical():
+    texts = ["refund my money please", "refund my money now please", "refund of my money", "money refund please",
+             "please refund the money", "refund money to me please", "refund all my money", "xylophone quartz jukebox"]  # fmt: skip
+    vectors = Encoder.fit([*texts, *texts], 8).texts(texts)
+    new = novelty(vectors, vectors[:1])
+    assert new[0] == pytest.approx(0.5) and new[0] < new[1] < new[-1] <= 1
+    assert typicality(vectors, texts).argmin() == len(texts) - 1
