@@ -22,6 +22,7 @@ import gzip
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +83,8 @@ class World:
 
     def train(self, labelled: list[int]) -> LogisticRegression:
         model = LogisticRegression(C=30, max_iter=60)
-        with np.errstate(all="ignore"):
+        with warnings.catch_warnings():  # not converged, or nearly as many classes as labels: as deployed
+            warnings.simplefilter("ignore")
             return model.fit(self.vectors[labelled], self.classes[labelled])
 
     def score(self, model: LogisticRegression) -> float:
