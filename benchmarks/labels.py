@@ -42,7 +42,7 @@ TIMES = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 TEST_SHARE, TEST_MOST = 0.2, 40  # of each class, held out
 DIMENSIONS, ENCODED = 256, 8000
 PARAMS = SelectParams(
-    budget=0, minutes=0.0, audit_holdout=0, audit_open=0, min_window=1, per_group=1, near_duplicate=0.65, sharpness=8.0,
+    budget=0, minutes=0.0, audit_holdout=0, audit_open=0, min_window=1, per_group=1, near_duplicate=0.4, sharpness=8.0,
     slices=[], quotas=[], risks=[], prior_precision=0.4, prior_strength=10.0, seed=1,
 )  # fmt: skip
 
@@ -278,7 +278,7 @@ def read(path: Path) -> tuple[list[str], list[str]]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=CLINC, help="CSV with the columns text and label")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", type=int, default=210, help="labels a turn")
     parser.add_argument("--traffic", type=int, default=0, help="texts a turn; default: twenty times the budget")
     parser.add_argument("--json", action="store_true", help="one document on stdout")

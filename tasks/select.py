@@ -23,6 +23,7 @@ from tasks.split import HOLDOUT, TRAIN
 
 AUDIT_HOLDOUT, AUDIT_OPEN, MINED, NOT_SENT = "audit_holdout", "audit_open", "mined", ""
 DIMENSIONS = 128
+SAME = 0.65  # Jaccard overlap from which two questions are one, however much budget is left
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 
@@ -150,7 +151,10 @@ def _mined(
     minutes = np.array([p.minutes for p in pool]) if params.minutes > 0 else np.zeros(len(pool))
     time_left = params.minutes - minutes[sent].sum() if params.minutes > 0 else 0.0
     eligible = [i for i, r in enumerate(rows) if r.side == TRAIN and not r.part and value[i] > 0]
-    eligible = _unlike(pool, sorted(eligible, key=lambda i: (-value[i], pool[i].interaction_id)), sent, params)
+    ranked = sorted(eligible, key=lambda i: (-value[i], pool[i].interaction_id))
+    eligible = _unlike(pool, ranked, sent, params)
+    if len(eligible) < left and params.near_duplicate < SAME:  # rather much alike than a budget unused
+        eligible = _unlike(pool, ranked, sent, replace(params, near_duplicate=SAME))
     if not eligible or left <= 0 or time_left < 0:
         return [], Cells.none()
     questions = [pool[i].question for i in eligible]
