@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from prefect import flow, task
@@ -10,7 +9,7 @@ from prefect import flow, task
 from flows import artifacts
 from tasks.live.handoff import files
 from tasks.live.intake import Account
-from tasks.live.labels import agreement, audits
+from tasks.live.labels import agreement, rates
 from tasks.live.workspace import find
 
 
@@ -20,9 +19,7 @@ def receive_answers(workspace: Path) -> Account:
     account = files.receive(place)
     if account.seen:
         artifacts.account("received", "Received from people", account)
-        answered = [a for a in audits(place, agreement(place).labels) if math.isfinite(a.estimate.value)]
-        if answered:
-            artifacts.estimate(answered[-1])
+        artifacts.rates(rates(place, agreement(place).labels))
     return account
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from tasks.earning import STOPPED, WORTHLESS
+from tasks.estimate import Estimate
 from tasks.live.handoff.files import Batch
 from tasks.live.intake import Account
-from tasks.live.labels import Audit
+from tasks.live.labels import Rates
 from tasks.live.mining import Mined
 
 
@@ -50,13 +53,46 @@ def batch(sent: Batch) -> None:
     create_markdown_artifact(key="batch", markdown=text, description="The batch that was handed to people")
 
 
-def estimate(audit: Audit) -> None:
-    e = audit.estimate
-    text = (
-        f"Error rate of {audit.batch_id}'s window: **{e.value:.1%}**,"
-        f" 95% interval {e.low:.1%} to {e.high:.1%} ({e.n} random labels)"
+def rates(found: Rates) -> None:
+    """The newest error rate with its slices and trend, and which detectors earn their place."""
+    answered = [a for a in found.audits if math.isfinite(a.estimate.value)]
+    if not answered:
+        return
+    audit = answered[-1]
+    lines = [
+        f"Error rate of {audit.batch_id}'s window: **{interval(audit.estimate)}** ({audit.estimate.n} random labels)"
+    ]
+    if found.trend:
+        lines += ["", f"Trend: {found.trend.statement}"]
+    if audit.slices:
+        lines += ["", "| slice | error rate, 95% interval | labels |", "|---|---|---|"]
+        lines += [f"| {name} | {interval(e)} | {e.n} |" for name, e in audit.slices.items()]
+    create_markdown_artifact(
+        key="error-rate", markdown="\n".join(lines), description="Estimated from the random audit slice alone"
     )
-    create_markdown_artifact(key="error-rate", markdown=text, description="Estimated from the random audit slice alone")
+    if found.detectors:
+        table = [
+            {
+                "detector": d.detector,
+                "fired": d.fired,
+                "precision": interval(d.precision),
+                "recall": interval(d.recall),
+                "lift": interval(d.lift, "{:.2f}"),
+                "verdict": d.verdict,
+            }
+            for d in found.detectors
+        ]
+        dropped = [d.detector for d in found.detectors if d.verdict in (STOPPED, WORTHLESS)]
+        if dropped:
+            get_run_logger().warning("detectors that no longer earn their place: %s", ", ".join(dropped))
+        create_table_artifact(key="detectors", table=table, description="Measured on the random audits, 95% intervals")
+
+
+def interval(e: Estimate, form: str = "{:.1%}") -> str:
+    """'12.0% (8.1% to 17.2%)', or 'unknown'."""
+    if not math.isfinite(e.value):
+        return "unknown"
+    return f"{form.format(e.value)} ({form.format(e.low)} to {form.format(e.high)})"
 
 
 def validation(page: str) -> None:

@@ -171,7 +171,9 @@ class Candidate:
     """An interaction that was in a batch's window, with what the selection decided about it.
 
     `part` is 'audit_holdout', 'audit_open', 'mined', or '' for one that was not sent; `propensity` is the probability
-    with which the design would have sent it in that part; `window` counts the interactions of its stratum.
+    with which the design would have sent it in that part (of one that was not sent: in the audit); `window` counts the
+    interactions of its stratum. `mined_propensity` is the probability to be mined, given what the audit drew before;
+    `cluster` the cell of alike interactions of which one was mined (-1: it could not be mined).
     """
 
     candidate_id: str
@@ -184,6 +186,7 @@ class Candidate:
     score: float
     cluster: int
     reason: str
+    mined_propensity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,27 +9,38 @@ champion fails on it would flatter every challenger.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tasks.clusters import cluster
+from tasks.cells import Cells, cells
 from tasks.estimate import Precision
 from tasks.records import Candidate, Signal, canonical, content_id
+from tasks.similar import near_pairs, shingles
+from tasks.slices import Rule, quotas, risks
 from tasks.split import HOLDOUT, TRAIN
 
 AUDIT_HOLDOUT, AUDIT_OPEN, MINED, NOT_SENT = "audit_holdout", "audit_open", "mined", ""
+DIMENSIONS = 128
+SAME = 0.65  # Jaccard overlap from which two questions are one, however much budget is left
+
+Embed = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
 class SelectParams:
     budget: int
+    minutes: float
     audit_holdout: int
     audit_open: int
     min_window: int
     per_group: int
-    per_cluster: int
+    near_duplicate: float
+    sharpness: float
+    slices: list[str]
+    quotas: list[str]
+    risks: list[str]
     prior_precision: float
     prior_strength: float
     seed: int
@@ -40,6 +51,10 @@ class Pooled:
     """An interaction that may be sent: its side of the wall, its group, its question and what the detectors found.
 
     One that is not `in_window` was passed over before and has drawn a complaint since: it may be mined, not audited.
+    `p_wrong` is the error model's probability, None where there is no model (then the detectors' `suspicion` stands in);
+    `uncertainty` in [0, 1], how unsure the answer itself was; `novelty` in (0, 1], 1 where nothing like it was labelled yet;
+    `typicality` in [0, 1], how like it is to other traffic, so that what is learned from it serves more than itself;
+    `slices` what it belongs to, as "column=value"; `minutes` what a person needs to answer it.
     """
 
     interaction_id: str
@@ -48,10 +63,23 @@ class Pooled:
     question: str
     in_window: bool
     signals: tuple[Signal, ...]
+    p_wrong: float | None = None
+    uncertainty: float = 1.0
+    novelty: float = 1.0
+    typicality: float = 1.0
+    slices: tuple[str, ...] = ()
+    minutes: float = 1.0
 
 
-def select(pool: Sequence[Pooled], precision: Mapping[str, Precision], params: SelectParams) -> list[Candidate]:
-    """Choose a batch from the window. Gives one row per interaction of the window, sent or not, with its propensity."""
+def select(
+    pool: Sequence[Pooled], precision: Mapping[str, Precision], params: SelectParams, embed: Embed | None = None
+) -> list[Candidate]:
+    """Choose a batch from the window. Gives one row per interaction of the window, sent or not, with its propensities.
+
+    The budget is `budget` candidates and, where `minutes` is above 0, that much of people's time as well: the audit is
+    drawn first and whole (an audit cut short by its cost would not be random), mining gets what is left of both.
+    `embed` turns questions into unit vectors (n, d); without it an encoder is fitted to the questions at hand.
+    """
     pool = sorted(pool, key=lambda p: p.interaction_id)
     # The window itself seeds the draw: the same window gives the same batch, and nobody can re-roll it.
     window_id = content_id("bt", params.seed, [p.interaction_id for p in pool])
@@ -70,9 +98,12 @@ def select(pool: Sequence[Pooled], precision: Mapping[str, Precision], params: S
         for i in drawn:
             rows[i] = replace(rows[i], part=part)
 
-    left = params.budget - sum(1 for r in rows if r.part)
-    for i, propensity, cluster_number in _mined(pool, rows, left, params, random):
-        rows[i] = replace(rows[i], part=MINED, propensity=round(propensity, 9), cluster=cluster_number)
+    eligible, found = _mined(pool, rows, params, embed)
+    for i, chance, cell in zip(eligible, found.chance, found.cell, strict=True):
+        rows[i] = replace(rows[i], mined_propensity=float(chance), cluster=int(cell))
+    for k in found.draw(random):
+        i = eligible[k]
+        rows[i] = replace(rows[i], part=MINED, propensity=rows[i].mined_propensity)
     return rows
 
 
@@ -88,6 +119,7 @@ def suspicion(signals: Sequence[Signal], precision: Mapping[str, Precision], par
 def _row(pooled: Pooled, window_id: str, precision: Mapping[str, Precision], params: SelectParams) -> Candidate:
     strongest = {s.detector: s for s in sorted(pooled.signals, key=lambda s: s.score)}
     reason = canonical({d: [s.score, s.evidence] for d, s in strongest.items()}).decode()
+    believed = suspicion(list(strongest.values()), precision, params) if pooled.p_wrong is None else pooled.p_wrong
     return Candidate(
         candidate_id=content_id("cd", window_id, pooled.interaction_id),
         batch_id=window_id,
@@ -96,52 +128,75 @@ def _row(pooled: Pooled, window_id: str, precision: Mapping[str, Precision], par
         side=pooled.side,
         propensity=0.0,
         window=0,
-        score=round(suspicion(list(strongest.values()), precision, params), 6),
+        score=round(believed, 6),
         cluster=-1,
         reason=reason,
     )
 
 
-def _mined(pool: Sequence[Pooled], rows: Sequence[Candidate], budget: int, params: SelectParams, random):
-    """Yield (index, inclusion probability, cluster) of the mined part: clusters share the budget, errors lead in each.
+def _mined(
+    pool: Sequence[Pooled], rows: Sequence[Candidate], params: SelectParams, embed: Embed | None
+) -> tuple[list[int], Cells]:
+    """Those that may be mined, and the cells that they are drawn from.
 
-    At most `per_group` candidates a group: the second copy of a question teaches little that the first did not.
+    Value is expected error × uncertainty × novelty × typicality × risk. What is too like another is left out before
+    anything is drawn, so that the chances that are recorded are those of the draw.
     """
-    groups: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        if row.side == TRAIN and not row.part and row.score > 0:
-            groups.setdefault(pool[i].group_id, []).append(i)
-    ranked = (sorted(g, key=lambda i: -rows[i].score)[: params.per_group] for g in groups.values())
-    chosen = sorted(i for g in ranked for i in g)
-    if not chosen or budget <= 0:
-        return
-    numbers = cluster([pool[i].question for i in chosen], max(1, budget // params.per_cluster))
-    # Squared, so that certain errors are taken before likely ones; still random, so that every error has a chance.
-    size = np.array([rows[i].score for i in chosen]) ** 2
-    weight = np.sqrt(np.bincount(numbers, weights=size))[numbers] / np.maximum(
-        np.bincount(numbers, weights=size)[numbers], 1e-12
+    risk, wanted = risks(params.risks), quotas(params.quotas)
+    slices = [(*p.slices, *(f"detector={s.detector}" for s in p.signals)) for p in pool]
+    value = np.array([r.score * p.uncertainty * p.novelty * p.typicality for r, p in zip(rows, pool, strict=True)])
+    value *= [_risk(s, risk) for s in slices]
+    sent = [i for i, r in enumerate(rows) if r.part]
+    left = params.budget - len(sent)
+    minutes = np.array([p.minutes for p in pool]) if params.minutes > 0 else np.zeros(len(pool))
+    time_left = params.minutes - minutes[sent].sum() if params.minutes > 0 else 0.0
+    eligible = [i for i, r in enumerate(rows) if r.side == TRAIN and not r.part and value[i] > 0]
+    ranked = sorted(eligible, key=lambda i: (-value[i], pool[i].interaction_id))
+    eligible = _unlike(pool, ranked, sent, params)
+    if len(eligible) < left and params.near_duplicate < SAME:  # rather much alike than a budget unused
+        eligible = _unlike(pool, ranked, sent, replace(params, near_duplicate=SAME))
+    if not eligible or left <= 0 or time_left < 0:
+        return [], Cells.none()
+    questions = [pool[i].question for i in eligible]
+    # The fewest of the mined part that must be of a slice, rounded up: a quota that rounds to none is none.
+    quotas_of = [
+        (np.array([rule.holds(slices[i]) for i in eligible]), int(np.ceil(rule.number * left))) for rule in wanted
+    ]
+    vectors = (embed or _embedding)(questions)
+    novelty = np.array([pool[i].novelty for i in eligible])
+    return eligible, cells(
+        value[eligible] / novelty, novelty, vectors, left, quotas_of, minutes[eligible], time_left, params.sharpness
     )
-    inclusion = _inclusion(size * weight, min(budget, len(chosen)))
-    order = np.lexsort((random.random(len(chosen)), numbers))
-    for k in order[_systematic(inclusion[order], random)]:
-        yield chosen[k], float(inclusion[k]), int(numbers[k])
 
 
-def _inclusion(size: np.ndarray, n: int) -> np.ndarray:
-    """Inclusion probabilities proportional to size that sum to n, none above 1."""
-    inclusion = np.zeros(len(size))
-    certain = np.zeros(len(size), bool)
-    while True:
-        free = n - certain.sum()
-        inclusion[certain] = 1.0
-        inclusion[~certain] = free * size[~certain] / max(size[~certain].sum(), 1e-12)
-        over = (inclusion > 1.0) & ~certain
-        if not over.any():
-            return np.clip(inclusion, 0.0, 1.0)
-        certain |= over
+def _risk(slices: Sequence[str], rules: Sequence[Rule]) -> float:
+    return max((r.number for r in rules if r.holds(slices)), default=1.0)
 
 
-def _systematic(inclusion: np.ndarray, random) -> np.ndarray:
-    """Systematic sampling (Madow, 1949): one random start, then every whole step of the cumulated probabilities."""
-    steps = np.floor(np.cumsum(inclusion) + random.random() + 1e-9)
-    return np.flatnonzero(np.diff(steps, prepend=0) > 0)
+def _unlike(pool: Sequence[Pooled], ranked: Sequence[int], sent: Sequence[int], params: SelectParams) -> list[int]:
+    """Of near-duplicates the most valuable only (`per_group` of a group, whose questions may be alike); none like what the
+    audit drew already. `ranked`: best first; the result is in order of the pool.
+    """
+    if not ranked:
+        return []
+    everything = [*sent, *ranked]
+    left, right = near_pairs(*[shingles([pool[i].question for i in everything])] * 2, params.near_duplicate)
+    near: dict[int, list[int]] = {}
+    for a, b in zip(left.tolist(), right.tolist(), strict=True):
+        if b < a:
+            near.setdefault(a, []).append(b)
+    groups: dict[str, int] = {}
+    kept = set(range(len(sent)))
+    for at, i in enumerate(everything):
+        group = pool[i].group_id
+        rivals = (b for b in near.get(at, ()) if b in kept and pool[everything[b]].group_id != group)
+        if at in kept or (groups.get(group, 0) < params.per_group and next(rivals, None) is None):
+            kept.add(at)
+            groups[group] = groups.get(group, 0) + 1
+    return sorted(everything[at] for at in kept if at >= len(sent))
+
+
+def _embedding(questions: Sequence[str]) -> np.ndarray:
+    from tasks.policy.encoder import Encoder  # an import of half a second that a caller with vectors does not need
+
+    return Encoder.fit(questions, DIMENSIONS).texts(questions)

@@ -16,11 +16,16 @@ from tasks.live.handoff.files import receive, send
 from tasks.live.labels import agreement, latest_annotations
 from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace
-from tasks.records import Candidate, Reject, Signal
+from tasks.records import Candidate, Reject, Signal, content_id
 from tests.handmade import TEXT, interaction, log, member, workspace
 
 EVIDENCE = "the secret reason of this test"
 N = 80
+
+
+def question(k: int) -> str:
+    """No two near-duplicates: of those only one is mined."""
+    return f"question number {k} {content_id('about', k)[6:]}"
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ def place(tmp_path: Path) -> Workspace:
     lake = Lake(made.lake)
     lake.append(
         "interactions",
-        [interaction(f"{k:03d}", f"question number {k}", ts=1_767_614_400_000_000 + k) for k in range(N)],
+        [interaction(f"{k:03d}", question(k), ts=1_767_614_400_000_000 + k) for k in range(N)],
     )
     lake.append("members", [member(f"{k:03d}", "holdout" if k % 4 == 0 else "train") for k in range(N)])
     lake.append("signals", [Signal(f"sg_{k}", f"ix_{k:03d}", "rephrased", 0.7319, EVIDENCE) for k in range(1, N, 8)])

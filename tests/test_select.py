@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -10,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.cells import novelty, typicality
+from tasks.errors import Refused
 from tasks.estimate import Precision
+from tasks.policy.encoder import Encoder
 from tasks.records import Candidate, Signal
 from tasks.select import (
     AUDIT_HOLDOUT,
@@ -19,14 +23,13 @@ from tasks.select import (
     NOT_SENT,
     Pooled,
     SelectParams,
-    _inclusion,
-    _systematic,
     select,
     suspicion,
 )
 from tasks.split import HOLDOUT, STRADDLES, TRAIN
 
-PARAMS = SelectParams(60, 15, 15, 10, 1, 6, 0.4, 10.0, 1)
+PARAMS = SelectParams(60, 0.0, 15, 15, 10, 1, 0.65, 2.0, [], [], [], 0.4, 10.0, 1)
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDS = ("refund late", "invoice missing", "battery dead", "tyre flat", "cancel now")
 
 
@@ -42,8 +45,13 @@ def pool(n: int = 400, seed: int = 0) -> list[Pooled]:
         name = f"ix_{k:04d}"
         signals = (signal(name, score=float(draw.uniform(0.2, 1))),) if draw.random() < 0.35 else ()
         side = draw.choice([TRAIN, HOLDOUT, STRADDLES], p=[0.7, 0.25, 0.05])
-        made.append(Pooled(name, f"gr_{k}", str(side), f"{WORDS[k % 5]} {k}", bool(draw.random() > 0.05), signals))
+        made.append(Pooled(name, f"gr_{k}", str(side), question(draw, k), bool(draw.random() > 0.05), signals))
     return made
+
+
+def question(draw: np.random.Generator, k: int) -> str:
+    """A question on one of five subjects that is no near-duplicate of any other."""
+    return f"{WORDS[k % 5]} {' '.join(''.join(draw.choice(list(LETTERS), 6)) for _ in range(4))}"
 
 
 def batch(traffic: list[Pooled], params: SelectParams = PARAMS) -> list[Candidate]:
@@ -105,12 +113,20 @@ def test_another_window_or_another_seed_gives_another_batch():
     assert len({rows[0].batch_id for rows in batches}) == 3
 
 
+def embedded(traffic: list[Pooled]):
+    """The questions' vectors, made once for the many selections of a test."""
+    questions = [p.question for p in traffic]
+    known = dict(zip(questions, Encoder.fit(questions, 32).texts(questions), strict=True))
+    return lambda asked: np.array([known[q] for q in asked])
+
+
 @pytest.fixture(scope="module")
 def draws() -> list[list[Candidate]]:
     """The same traffic selected under 800 seeds."""
     traffic = pool(120, 3)
-    params = replace(PARAMS, budget=28, audit_holdout=8, audit_open=12, per_cluster=30)
-    return [batch(traffic, replace(params, seed=s)) for s in range(800)]
+    params = replace(PARAMS, budget=28, audit_holdout=8, audit_open=12)
+    seen = embedded(traffic)
+    return [select(traffic, {}, replace(params, seed=s), seen) for s in range(800)]
 
 
 def test_the_audit_is_uniform_whatever_the_detectors_think(draws: list[list[Candidate]]):
@@ -150,26 +166,6 @@ def test_the_likelier_error_is_asked_about_more_often(draws: list[list[Candidate
     assert min(shares) > 0  # every error has a chance
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=60), st.integers(1, 60))
-def test_inclusion_probabilities_sum_to_what_is_drawn(sizes: list[float], n: int):
-    n = min(n, len(sizes))
-    inclusion = _inclusion(np.array(sizes), n)
-    assert inclusion.sum() == pytest.approx(n, abs=1e-6)
-    assert ((inclusion >= 0) & (inclusion <= 1)).all()
-    order = np.argsort(sizes)
-    assert (np.diff(inclusion[order]) >= -1e-9).all()
-
-
-def test_systematic_sampling_draws_each_with_its_own_probability_and_always_as_many():
-    random = np.random.default_rng(1)
-    inclusion = _inclusion(np.array([1, 2, 3, 4, 5, 30.0]), 3)
-    drawn = [_systematic(inclusion, random) for _ in range(20_000)]
-    assert {len(d) for d in drawn} == {3}
-    shares = np.bincount(np.concatenate(drawn), minlength=6) / len(drawn)
-    assert np.abs(shares - inclusion).max() < 0.015
-
-
 def test_suspicion_grows_with_every_detector_that_fires_and_with_its_precision():
     sure = {"rephrased": Precision("rephrased", 50, 0.9, 0.5), "low_reward": Precision("low_reward", 50, 0.1, 0.5)}
     one, other = signal("ix_1"), signal("ix_1", "low_reward")
@@ -188,3 +184,141 @@ def test_two_findings_of_one_detector_are_no_more_evidence_than_the_stronger():
 
 def test_an_empty_window_gives_an_empty_batch():
     assert batch([]) == []
+
+
+# Diversity, quotas, risks and time
+
+
+def test_every_mined_share_over_many_draws_is_the_recorded_probability():
+    # Without an audit, the chances are the same under every seed: what was recorded is what happens.
+    traffic = [replace(p, in_window=False, side=TRAIN) for p in pool(90, 5)]
+    params = replace(PARAMS, budget=9, audit_holdout=0, audit_open=0)
+    seen = embedded(traffic)
+    runs = [select(traffic, {}, replace(params, seed=s), seen) for s in range(400)]
+    recorded = {r.interaction_id: r.mined_propensity for r in runs[0]}
+    assert sum(recorded.values()) == pytest.approx(9)
+    assert all({r.interaction_id: r.mined_propensity for r in rows} == recorded for rows in runs)
+    mined = Counter(r.interaction_id for rows in runs for r in rows if r.part == MINED)
+    for interaction_id, chance in recorded.items():
+        spread = (chance * (1 - chance) * len(runs)) ** 0.5
+        assert abs(mined[interaction_id] - chance * len(runs)) <= 4.5 * spread + 1e-9, interaction_id
+
+
+def near_duplicates() -> list[Pooled]:
+    """Twenty complaints, each made three times in almost the same words, by people of different groups."""
+    draw = np.random.default_rng(4)
+    asked = [question(draw, k) for k in range(20)]
+    return [
+        Pooled(f"ix_{k}_{copy}", f"gr_{k}_{copy}", TRAIN, text, True, (signal(f"ix_{k}_{copy}"),))
+        for k, q in enumerate(asked)
+        for copy, text in enumerate((q, q.upper() + "!!", f"{q} x"))
+    ]
+
+
+def test_no_two_near_duplicates_are_mined_and_none_of_what_the_audit_drew():
+    traffic = near_duplicates()
+    rows = batch(traffic, replace(PARAMS, budget=40, audit_holdout=0, audit_open=6))
+    asked = {r.interaction_id.split("_")[1] for r in rows if r.part == AUDIT_OPEN}
+    mined = [r.interaction_id.split("_")[1] for r in rows if r.part == MINED]
+    assert len(mined) == len(set(mined)) == 20 - len(asked)
+    assert not asked & set(mined)
+
+
+def test_one_loud_failure_does_not_crowd_out_the_quiet_ones():
+    things = (
+        "bike",
+        "lock",
+        "lamp",
+        "map",
+        "chat",
+        "bill",
+        "shop",
+        "plan",
+        "menu",
+        "help",
+        "news",
+        "chart",
+        "ride",
+        "team",
+    )
+    loud = [f"the app crashes when I open the {a} {b}" for a in things for b in things]
+    quiet = ["zip file of my invoices", "battery lost in the lake", "tyre valve whistles", "saddle height for a child"]
+    traffic = [
+        Pooled(f"ix_{k:03d}", f"gr_{k}", TRAIN, q, True, (signal(f"ix_{k:03d}", score=0.9 if k < len(loud) else 0.5),))
+        for k, q in enumerate([*loud, *quiet])
+    ]
+    mined = {
+        r.interaction_id for r in batch(traffic, replace(PARAMS, budget=16, audit_holdout=0, audit_open=0)) if r.part
+    }
+    assert {f"ix_{len(loud) + k}" for k in range(4)} <= mined
+
+
+def test_a_quota_is_kept_though_its_errors_are_the_least_likely():
+    traffic = [
+        replace(p, side=TRAIN, slices=("language=de" if k % 4 == 0 else "language=en",)) for k, p in enumerate(pool())
+    ]
+    german = {p.interaction_id for p in traffic if "language=de" in p.slices}
+    doubted = [replace(p, p_wrong=0.01 if p.interaction_id in german else 0.9) for p in traffic]
+    params = replace(PARAMS, audit_holdout=0, audit_open=0, budget=40)
+
+    def mined(rows: list[Candidate]) -> int:
+        return sum(r.interaction_id in german for r in rows if r.part == MINED)
+
+    without, with_quota = batch(doubted, params), batch(doubted, replace(params, quotas=["language=de: 0.3"]))
+    assert mined(without) < 4
+    assert mined(with_quota) >= 12
+    assert sum(1 for r in with_quota if r.part) == 40
+
+
+def test_a_risk_makes_its_detectors_errors_come_first():
+    draw = np.random.default_rng(3)
+    traffic = [
+        Pooled(
+            f"ix_{k:03d}", f"gr_{k}", TRAIN, question(draw, k), True,
+            (signal(f"ix_{k:03d}", "leaked_secret" if k < 20 else "rephrased", 0.5),),
+        )
+        for k in range(200)
+    ]  # fmt: skip
+    params = replace(PARAMS, audit_holdout=0, audit_open=0, budget=25, sharpness=8.0)
+
+    def leaks(p: SelectParams) -> int:
+        return sum(r.interaction_id < "ix_020" for r in batch(traffic, p) if r.part)
+
+    assert leaks(replace(params, risks=["detector=leaked_*: 50"])) >= 19 > 10 > leaks(params)
+
+
+@pytest.mark.parametrize(
+    "rule", ["language=de", "language: 0.1", "language=de: much", "language=de: -1", "language=de: 1.2"]
+)
+def test_a_rule_that_cannot_be_read_is_refused_with_how_to_write_it(rule: str):
+    with pytest.raises(Refused, match=re.escape(rule)):
+        batch(pool(60), replace(PARAMS, quotas=[rule]))
+
+
+def test_a_budget_of_minutes_is_kept_whatever_is_drawn_and_cheap_errors_get_more_of_it():
+    draw = np.random.default_rng(7)
+    traffic = [replace(p, side=TRAIN, minutes=float(draw.choice([1, 2, 8]))) for p in pool(150)]
+    minutes, seen = {p.interaction_id: p.minutes for p in traffic}, embedded(traffic)
+    counted = []
+    for seed in range(12):
+        params = replace(PARAMS, audit_holdout=0, audit_open=5, minutes=50.0, budget=400, seed=seed)
+        rows = select(traffic, {}, params, seen)
+        sent = [r for r in rows if r.part]
+        assert sum(minutes[r.interaction_id] for r in sent) <= 50
+        assert sum(r.mined_propensity for r in rows) == pytest.approx(sum(r.part == MINED for r in sent))
+        counted += [minutes[r.interaction_id] for r in sent if r.part == MINED]
+    assert np.mean(counted) < 2 < np.mean(list(minutes.values()))
+
+
+def test_the_error_models_opinion_takes_the_place_of_the_detectors():
+    row = batch([Pooled("ix_1", "gr_1", TRAIN, "q", True, (signal("ix_1"),), p_wrong=0.123)])[0]
+    assert row.score == 0.123
+
+
+def test_what_is_like_what_people_answered_before_is_less_novel_and_an_outlier_is_less_typical():
+    texts = ["refund my money please", "refund my money now please", "refund of my money", "money refund please",
+             "please refund the money", "refund money to me please", "refund all my money", "xylophone quartz jukebox"]  # fmt: skip
+    vectors = Encoder.fit([*texts, *texts], 8).texts(texts)
+    new = novelty(vectors, vectors[:1])
+    assert new[0] == pytest.approx(0.5) and new[0] < new[1] < new[-1] <= 1
+    assert typicality(vectors, texts).argmin() == len(texts) - 1

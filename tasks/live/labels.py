@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, field
+
+import orjson
 
 from tasks.agreement import Agreement, AgreementParams, aggregate
-from tasks.estimate import Estimate, Precision, Stratum, detector_precision, error_rate
+from tasks.earning import Earning, EarningParams, Turn, earning
+from tasks.estimate import (
+    Audited,
+    Estimate,
+    Precision,
+    Stratum,
+    Trend,
+    detector_precision,
+    error_rate,
+    error_rate_in,
+    trend,
+)
 from tasks.examples import served_action
 from tasks.live.lake import Lake
+from tasks.live.pool import slices_of
 from tasks.live.workspace import Workspace
 from tasks.records import Annotation, Approved, Label, read_records
 from tasks.select import AUDIT_HOLDOUT, AUDIT_OPEN, SelectParams
@@ -43,44 +58,108 @@ def agreement(workspace: Workspace) -> Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The error rate of one batch's window, from its random part."""
+    """The error rate of one batch's window, from its random part; `slices`: that of each slice with labels."""
 
     batch_id: str
     estimate: Estimate
+    slices: dict[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What the audits say by now: each batch's, how the rate moves over them, and which detectors earn their place."""
+
+    audits: list[Audit]
+    trend: Trend | None
+    detectors: list[Earning]
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """A batch's audit: its strata as drawn, its labels, and what slices they are of."""
+
+    strata: dict[str, Stratum]
+    labelled: list[Audited]
+    slices: dict[str, set[str]]
+
+    @property
+    def answered(self) -> bool:
+        return not math.isnan(error_rate(list(self.strata.values())).value)
 
 
 def audits(workspace: Workspace, labels: list[Label]) -> list[Audit]:
     """One estimate per batch, oldest first; NaN while its audit slice is unanswered."""
+    return [_audit(b, drawn) for b, drawn in _drawn(workspace, labels).items()]
+
+
+def rates(workspace: Workspace, labels: list[Label]) -> Rates:
+    """Everything that the audits say. Batches whose audit is not yet answered say nothing about detectors."""
+    drawn = _drawn(workspace, labels)
+    found = [_audit(b, d) for b, d in drawn.items()]
+    fired: dict[str, dict[str, set[str]]] = {}
+    lake = Lake(workspace.lake)
+    for row in lake.query(
+        """SELECT DISTINCT c.batch_id, s.detector, s.interaction_id FROM signals s JOIN candidates c USING (interaction_id)
+           WHERE c."window" > 0"""
+    ).to_pylist():
+        fired.setdefault(row["batch_id"], {}).setdefault(row["detector"], set()).add(row["interaction_id"])
+    turns = [
+        Turn(d.labelled, sum(s.window for s in d.strata.values()), fired.get(b, {}))
+        for b, d in drawn.items()
+        if d.answered
+    ]
+    params = workspace.params("earning", EarningParams)
+    return Rates(found, trend([a.estimate for a in found], params.alpha), earning(turns, params))
+
+
+def precisions(workspace: Workspace, labels: list[Label]) -> dict[str, Precision]:
+    """Each detector's precision and recall on everything that was audited."""
+    params = workspace.params("select", SelectParams)
+    audited = [a for d in _drawn(workspace, labels).values() if d.answered for a in d.labelled]
+    fired: dict[str, set[str]] = {}
+    for row in Lake(workspace.lake).query("SELECT DISTINCT detector, interaction_id FROM signals").to_pylist():
+        fired.setdefault(row["detector"], set()).add(row["interaction_id"])
+    return detector_precision(fired, audited, params.prior_precision, params.prior_strength)
+
+
+def write_rates(workspace: Workspace) -> None:
+    """Leave the rates where `flywheel status` finds them without computing anything. Rebuilt at every receiving."""
+    found = asdict(rates(workspace, agreement(workspace).labels))
+    temporary = workspace.rates.with_suffix(".tmp")
+    temporary.write_bytes(orjson.dumps(found, option=orjson.OPT_SORT_KEYS))  # NaN becomes null: unknown, not zero
+    temporary.replace(workspace.rates)
+
+
+def _audit(batch_id: str, drawn: _Drawn) -> Audit:
+    estimate = error_rate(list(drawn.strata.values()))
+    known = {} if math.isnan(estimate.value) else {s: error_rate_in(drawn.labelled, i) for s, i in drawn.slices.items()}
+    return Audit(batch_id, estimate, dict(sorted(known.items())))
+
+
+def _drawn(workspace: Workspace, labels: list[Label]) -> dict[str, _Drawn]:
+    """Each batch's audit, oldest batch first."""
     wrong = {x.interaction_id: x.p_wrong for x in labels}
+    slices = slices_of(workspace.params("select", SelectParams), "i.")
     rows = (
         Lake(workspace.lake)
         .query(
-            """SELECT c.batch_id, c.part, c.interaction_id, c."window", min(i.ts) OVER (PARTITION BY c.batch_id) AS since
+            f"""SELECT c.batch_id, c.part, c.interaction_id, c."window", {slices} AS slices,
+                      min(i.ts) OVER (PARTITION BY c.batch_id) AS since
            FROM candidates c JOIN interactions i USING (interaction_id)
            WHERE c.part IN ($holdout, $open) ORDER BY since, c.batch_id, c.interaction_id""",
             {"holdout": AUDIT_HOLDOUT, "open": AUDIT_OPEN},
         )
         .to_pylist()
     )
-    batches: dict[str, dict[str, tuple[list[float], int]]] = {}
+    batches: dict[str, _Drawn] = {}
     for row in rows:
-        drawn, _ = batches.setdefault(row["batch_id"], {}).setdefault(row["part"], ([], row["window"]))
-        if row["interaction_id"] in wrong:
-            drawn.append(wrong[row["interaction_id"]])
-    return [Audit(b, error_rate([Stratum(p, n) for p, n in parts.values()])) for b, parts in batches.items()]
-
-
-def precisions(workspace: Workspace, labels: list[Label]) -> dict[str, Precision]:
-    """Each detector's precision and recall on everything that was audited."""
-    params = workspace.params("select", SelectParams)
-    wrong = {x.interaction_id: x.p_wrong for x in labels}
-    lake = Lake(workspace.lake)
-    audited = lake.query(
-        "SELECT interaction_id FROM candidates WHERE part IN ($holdout, $open)",
-        {"holdout": AUDIT_HOLDOUT, "open": AUDIT_OPEN},
-    )["interaction_id"].to_pylist()
-    wrong = {i: wrong[i] for i in audited if i in wrong}
-    fired: dict[str, set[str]] = {}
-    for row in lake.query("SELECT DISTINCT detector, interaction_id FROM signals").to_pylist():
-        fired.setdefault(row["detector"], set()).add(row["interaction_id"])
-    return detector_precision(fired, wrong, params.prior_precision, params.prior_strength)
+        drawn = batches.setdefault(row["batch_id"], _Drawn({}, [], {}))
+        stratum = drawn.strata.setdefault(row["part"], Stratum([], row["window"]))
+        if row["interaction_id"] not in wrong:
+            continue
+        p = wrong[row["interaction_id"]]
+        stratum.wrong.append(p)
+        drawn.labelled.append(Audited(row["interaction_id"], f"{row['batch_id']}/{row['part']}", row["window"], p))
+        for s in row["slices"]:
+            drawn.slices.setdefault(s, set()).add(row["interaction_id"])
+    return batches

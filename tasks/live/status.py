@@ -42,6 +42,8 @@ def read(workspace: Workspace) -> dict[str, Any]:
         ).to_pylist(),
         "waiting": lake.query(f"SELECT count(*) AS n FROM ({OPEN})")["n"][0].as_py(),
         "unresolved_feedback": unresolved(lake, time.time_ns() // 1000, patience),
+        # As of the last answers that came: status itself computes nothing.
+        "rates": orjson.loads(workspace.rates.read_bytes()) if workspace.rates.is_file() else None,
         "snapshot": newest.tag if newest else None,
         "verdict": {"decision": verdict["decision"], "reasons": verdict["reasons"]} if verdict else None,
         "busy": {p.stem: orjson.loads(p.read_bytes()) for p in locks},
@@ -66,6 +68,7 @@ def as_text(document: dict[str, Any]) -> str:
     lines += [
         f"  rejected: {r['source']}:{r['raw_line']}: {r['code']}: {r['message']}" for r in document["newest_rejects"]
     ]
+    lines += _rates(document["rates"])
     if document["snapshot"]:
         verdict = document["verdict"]
         lines += ["", f"  {document['snapshot']}: {verdict['decision']}", *(f"    {r}" for r in verdict["reasons"])]
@@ -73,3 +76,24 @@ def as_text(document: dict[str, Any]) -> str:
         f"  {name} is held by process {note['pid']} ({note['command']})" for name, note in document["busy"].items()
     ]
     return "\n".join(lines)
+
+
+def _rates(rates: dict[str, Any] | None) -> list[str]:
+    known = [a for a in rates["audits"] if a["estimate"]["value"] is not None] if rates else []
+    if not rates or not known:
+        return []
+    e = known[-1]["estimate"]
+    lines = [f"  error rate {e['value']:.1%} ({e['low']:.1%} to {e['high']:.1%}, {e['n']} random labels)"]
+    if rates["trend"]:
+        lines.append(f"  trend: {rates['trend']['statement']}")
+    lines += [
+        f"  detector {d['detector']} {d['verdict']}: lift {_number(d['lift']['value'])}"
+        f" ({_number(d['lift']['low'])} to {_number(d['lift']['high'])})"
+        for d in rates["detectors"]
+        if d["verdict"] in ("stopped", "worthless")
+    ]
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"

@@ -75,6 +75,11 @@ class Workspace:
         return self.data / "lake"
 
     @property
+    def rates(self) -> Path:
+        """The newest estimates from the audits, for `flywheel status`; derived, and written anew at every receiving."""
+        return self.state / "rates.json"
+
+    @property
     def outbox(self) -> Path:
         return self.data / "outbox"
 

@@ -46,6 +46,8 @@ class Encoder:
         rarity = (np.log((1 + len(texts)) / (1 + present[columns])) + 1).astype(np.float32)
         weights = _weighted(counts[:, columns], rarity)
         dimensions = min(dimensions, min(weights.shape) - 1)
+        if dimensions < 1:  # texts that share nothing: zero vectors, like nothing and no two alike
+            return cls(columns.astype(np.int32), rarity, np.zeros((1, len(columns)), np.float16))
         _, _, components = randomized_svd(weights, dimensions, n_iter=2, random_state=0)
         return cls(columns.astype(np.int32), rarity, np.ascontiguousarray(components, dtype=np.float16))
 

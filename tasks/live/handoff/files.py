@@ -23,25 +23,14 @@ import orjson
 from tasks.errors import BadRecord
 from tasks.formats.fields import required_text, rfc3339_us, text
 from tasks.live.intake import Account
-from tasks.live.labels import agreement, catalogue, precisions
+from tasks.live.labels import agreement, catalogue, precisions, write_rates
 from tasks.live.lake import Lake
+from tasks.live.pool import pool
 from tasks.live.segments import Segments
 from tasks.live.sources import Offsets, chunks, unfinished
 from tasks.live.workspace import Workspace
-from tasks.records import Annotation, Reject, Signal, content_id, write_jsonl
-from tasks.select import NOT_SENT, Pooled, SelectParams, select
-from tasks.signals import GOOD
-
-POOL = """
-    SELECT m.interaction_id, m.group_id, m.side, i.question,
-           m.interaction_id NOT IN (SELECT interaction_id FROM candidates) AS in_window
-    FROM members m JOIN interactions i USING (interaction_id)
-    WHERE m.interaction_id NOT IN (SELECT interaction_id FROM candidates)
-       OR m.interaction_id IN (
-           SELECT interaction_id FROM signals WHERE detector IN ('negative_feedback', 'low_rating', 'escalated', 'edited')
-           EXCEPT SELECT interaction_id FROM candidates WHERE part <> '')
-    ORDER BY m.interaction_id
-"""
+from tasks.records import Annotation, Reject, content_id, write_jsonl
+from tasks.select import NOT_SENT, SelectParams, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +55,10 @@ def send(workspace: Workspace) -> Batch | None:
         lake = Lake(workspace.lake)
         _finish_interrupted(workspace, lake)
         params = workspace.params("select", SelectParams)
-        pool = _pool(lake)
-        if sum(p.in_window for p in pool) < params.min_window:
+        waiting = pool(lake, params, workspace.params("annotate", AnnotateParams).overlap)
+        if sum(p.in_window for p in waiting) < params.min_window:
             return None
-        rows = select(pool, precisions(workspace, agreement(workspace).labels), params)
+        rows = select(waiting, precisions(workspace, agreement(workspace).labels), params)
         lake.append("candidates", rows)
         return _write(workspace, lake, rows[0].batch_id)
 
@@ -111,28 +100,8 @@ def receive(workspace: Workspace) -> Account:
                 offsets.save()
             waits = unfinished(path, offsets.position(path))
             account.unfinished += [waits] if waits else []
+        write_rates(workspace)
         return account
-
-
-def _pool(lake: Lake) -> list[Pooled]:
-    signals: dict[str, list[Signal]] = {}
-    # The strongest finding of a detector counts: a thumb that came later made an older finding stronger, not two of it.
-    # Evidence that an answer is right (`copied`) is for the error model, not a reason to suspect it.
-    strongest = f"""SELECT * FROM signals WHERE detector NOT IN ({", ".join(f"'{d}'" for d in GOOD)}) QUALIFY row_number() OVER (
-        PARTITION BY interaction_id, detector ORDER BY score DESC, signal_id) = 1 ORDER BY signal_id"""
-    for s in lake.rows(Signal, strongest):
-        signals.setdefault(s.interaction_id, []).append(s)
-    return [
-        Pooled(
-            r["interaction_id"],
-            r["group_id"],
-            r["side"],
-            r["question"],
-            r["in_window"],
-            tuple(signals.get(r["interaction_id"], ())),
-        )
-        for r in lake.query(POOL).to_pylist()
-    ]
 
 
 def _write(workspace: Workspace, lake: Lake, batch_id: str) -> Batch:
