@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -105,7 +105,9 @@ def _fitted(sentences, texts, verdicts: Verdicts, use: np.ndarray, seed: int, ou
         both = x[order], np.concatenate([wrong, share]), weight[order]
         trees, line = _fit(_trees(seed), *both), _fit(_line(), *both)
     wording = make_pipeline(
-        TfidfVectorizer(min_df=3, max_df=0.5, sublinear_tf=True, dtype=np.float32),
+        # Hashed, because the answers of a small log may share no word at all.
+        HashingVectorizer(n_features=2**16, alternate_sign=False, norm=None, dtype=np.float32),
+        TfidfTransformer(sublinear_tf=True),
         LogisticRegression(C=2.0, max_iter=100, tol=1e-3),
     )
     hard = verdicts.p_wrong[use] >= 0.5

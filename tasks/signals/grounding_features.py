@@ -30,7 +30,8 @@ STEM = 6
 _TOKEN = re.compile(r"\d[\d.,:/]*\d|\d|[^\W\d_](?:[\w'’-]*\w)?")
 _CLOCK = re.compile(r"\b(\d{1,2})(?::(\d{1,2}))?\s*([ap])\.?\s?m\b\.?", re.IGNORECASE)
 _TIME = re.compile(r"\b(\d{1,2}):(\d{1,2})\b")
-_SENTENCE = re.compile(r"[^\s].*?(?:[.!?][\"'”’)]*(?=\s|$)|(?=\n)|$)")
+# A full stop before a small letter ends an abbreviation ("9 a.m. on"), not a sentence.
+_SENTENCE = re.compile(r"[^\s].*?(?:[.!?][\"'”’)]*(?=\s+[^\sa-z]|\s*$)|(?=\n)|$)")
 _NUMBERED = re.compile(r"^(?:\d{1,2}[.)]|[-*•])$")
 _SPELLED = {"zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
             "nine": "9", "ten": "10", "eleven": "11", "twelve": "12"}  # fmt: skip
