@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -150,3 +151,19 @@ def test_without_a_mark_there_is_nothing_to_learn_sentences_from():
     sentences, responses, verdicts = made_up(30, marked_share=0.0)
     with pytest.raises(ValueError, match="marked"):
         grounding_model(sentences, responses, verdicts)
+
+
+@pytest.mark.parametrize("options", [["--train", "{}", "--test", "{}"], ["--data", "{}"]])
+def test_the_benchmark_says_which_data_it_lacks(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from benchmarks.mining import main
+
+    assert main([o.format(tmp_path) for o in options]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_source_is_never_learned_from_and_measured_on():
+    from benchmarks.rag_ranking import Answers, ranked
+
+    answers = Answers(pd.DataFrame({"source_id": ["1"]}), pd.DataFrame(), np.zeros(0))
+    with pytest.raises(ValueError, match="both sides"):
+        ranked(answers, answers)
