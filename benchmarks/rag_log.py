@@ -77,8 +77,8 @@ def read(folder: Path) -> tuple[list[Served], list[Served], list[Served]]:
     weeks: tuple[list[Served], list[Served]] = ([], [])
     sources: dict[str, Source] = {}
     for task in TASKS:
-        for row in _rows(folder / f"ragtruth_{task}.jsonl.gz"):
-            source = _source(task, str(row["source_id"]), row["source"])
+        for row in rows_of(folder / f"ragtruth_{task}.jsonl.gz"):
+            source = source_of(task, str(row["source_id"]), row["source"])
             sources[source.source_id] = source
             responses = [(f"{source.source_id}/{r['model']}", r) for r in row["responses"]]
             responses.sort(key=lambda r: digest(r[0].encode()))
@@ -89,7 +89,7 @@ def read(folder: Path) -> tuple[list[Served], list[Served], list[Served]]:
                     Served(native_id, source, r["model"], time, r["response"], not r["labels"], suspected=None)
                 )
     newer = []
-    for row in _rows(folder / "rag_log_30models_2025-04.jsonl.gz"):
+    for row in rows_of(folder / "rag_log_30models_2025-04.jsonl.gz"):
         time = datetime.strptime(row["run"], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
         source = sources[str(row["source_id"])]
         native_id = f"{source.source_id}/{row['model']}"
@@ -99,7 +99,7 @@ def read(folder: Path) -> tuple[list[Served], list[Served], list[Served]]:
     return _in_time(weeks[0]), _in_time(weeks[1]), _in_time(newer)
 
 
-def _source(task: str, source_id: str, source: Any) -> Source:
+def source_of(task: str, source_id: str, source: Any) -> Source:
     if task == "qa":
         passages = tuple(p.strip() for p in source["passages"].split("\n\n") if p.strip())
         return Source(source_id, task, source["question"], passages)
@@ -125,6 +125,6 @@ def _in_time(served: Sequence[Served]) -> list[Served]:
     return sorted(served, key=lambda s: (s.time, s.native_id))
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         yield from (json.loads(line) for line in lines)
