@@ -41,6 +41,7 @@ def place(tmp_path: Path) -> Workspace:
     lake.append("members", [member(n) for n in everyone])
     lake.append("candidates", [candidate(n, "audit_open", window=LABELLED) for n in names])
     lake.append("signals", [signal(n, list(SIGNALS)[k % 3]) for k, n in enumerate(names) if k % 3 < 2])
+    lake.append("signals", [s for p in POOL for s in p.signals])
     return made
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import fields
 
 from tasks.cells import novelty, typicality
@@ -42,8 +41,8 @@ TIMED = """
 """
 
 
-def pool(lake: Lake, params: SelectParams, overlap: int, p_wrong: Mapping[str, float] | None = None) -> list[Pooled]:
-    """The open window, and what was passed over and complained about since. `p_wrong`: the error model's, where there is one."""
+def pool(lake: Lake, params: SelectParams, overlap: int) -> list[Pooled]:
+    """The open window, and what was passed over and complained about since."""
     signals: dict[str, list[Signal]] = {}
     for s in lake.rows(Signal, STRONGEST):
         signals.setdefault(s.interaction_id, []).append(s)
@@ -58,7 +57,6 @@ def pool(lake: Lake, params: SelectParams, overlap: int, p_wrong: Mapping[str, f
             r["question"],
             r["in_window"],
             tuple(signals.get(r["interaction_id"], ())),
-            p_wrong=p_wrong.get(r["interaction_id"]) if p_wrong else None,
             # Half at least: an answer that was sure and wrong all the same must not vanish.
             uncertainty=1.0 if _unknown(r["confidence"]) else 1.0 - min(1.0, max(0.0, r["confidence"])) / 2,
             novelty=new.get(r["interaction_id"], 1.0),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from tasks.error_model import ErrorModel, ErrorModelParams, error_model
 from tasks.live.labels import agreement, precisions
@@ -18,12 +19,13 @@ from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace
 from tasks.records import Signal
 from tasks.select import Pooled, SelectParams, suspicion
+from tasks.signals import GOOD
 
 # What is known of an interaction before anybody looked at it, beside its signals. Lengths in characters, on a log scale.
 NUMBERS = """
     SELECT interaction_id, ln(1 + length(question)) AS question_length, ln(1 + length(response)) AS response_length,
            CAST(confidence AS DOUBLE) AS confidence, CAST(contexts NOT IN ('', '[]') AS DOUBLE) AS has_contexts
-    FROM interactions
+    FROM interactions SEMI JOIN wanted USING (interaction_id)
 """
 # One row per labelled interaction: the chance with which the design sent it, in the part in which it was sent.
 SENT = """
@@ -31,9 +33,10 @@ SENT = """
     FROM candidates c JOIN members m USING (interaction_id) WHERE c.part <> '' AND c.propensity > 0
     GROUP BY ALL ORDER BY c.interaction_id
 """
-# The strongest finding of a detector counts: a thumb that came later made an older finding stronger, not two of it.
+# The strongest finding of a detector counts: a thumb that came later made an older finding stronger, not two of it. Evidence
+# that an answer is right is a feature as well.
 STRONGEST = """
-    SELECT * FROM signals QUALIFY row_number() OVER (
+    SELECT s.* FROM signals s SEMI JOIN wanted USING (interaction_id) QUALIFY row_number() OVER (
         PARTITION BY interaction_id, detector ORDER BY score DESC, signal_id) = 1 ORDER BY signal_id
 """
 
@@ -53,22 +56,23 @@ def learned(workspace: Workspace, pool: Sequence[Pooled]) -> tuple[ErrorModel, p
     known = precisions(workspace, labels)
     params = workspace.params("select", SelectParams)
     sent = [r for r in lake.query(SENT).to_pylist() if r["interaction_id"] in wrong]
+    ids = [r["interaction_id"] for r in sent]
+    asked_for = pa.table({"interaction_id": pa.array([*ids, *(x.interaction_id for x in pool)], pa.string())})
     found: dict[str, list[Signal]] = {}
-    for s in lake.rows(Signal, STRONGEST) if sent else ():
-        found.setdefault(s.interaction_id, []).append(s)
-    found |= {x.interaction_id: list(x.signals) for x in pool}
-    numbers = lake.query(NUMBERS).to_pandas().set_index("interaction_id")
+    for row in lake.query(STRONGEST, wanted=asked_for).to_pylist():
+        found.setdefault(row["interaction_id"], []).append(Signal(**row))
+    numbers = lake.query(NUMBERS, wanted=asked_for).to_pandas().set_index("interaction_id")
 
     def described(ids: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
         scores = pd.DataFrame(
             [{s.detector: s.score for s in found.get(i, ())} for i in ids], index=ids, columns=detectors, dtype=float
         )
-        prior = np.array([suspicion(found.get(i, ()), known, params) for i in ids], float)
+        against = [[s for s in found.get(i, ()) if s.detector not in GOOD] for i in ids]
+        prior = np.array([suspicion(signals, known, params) for signals in against], float)
         # A detector that said nothing is a score of nothing; a number that was not logged is unknown.
         return scores.fillna(0.0).join(numbers), prior
 
     detectors = sorted({s.detector for signals in found.values() for s in signals})
-    ids = [r["interaction_id"] for r in sent]
     features, prior = described(ids)
     model = error_model(
         features,

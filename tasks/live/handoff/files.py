@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from tasks.live.lake import Lake
 from tasks.live.pool import pool
 from tasks.live.segments import Segments
 from tasks.live.sources import Offsets, chunks, unfinished
+from tasks.live.suspicion import error_probabilities
 from tasks.live.workspace import Workspace
 from tasks.records import Annotation, Reject, content_id, write_jsonl
 from tasks.select import NOT_SENT, SelectParams, select
@@ -58,6 +59,8 @@ def send(workspace: Workspace) -> Batch | None:
         waiting = pool(lake, params, workspace.params("annotate", AnnotateParams).overlap)
         if sum(p.in_window for p in waiting) < params.min_window:
             return None
+        p_wrong = error_probabilities(workspace, waiting)
+        waiting = [replace(w, p_wrong=p_wrong[w.interaction_id]) for w in waiting]
         rows = select(waiting, precisions(workspace, agreement(workspace).labels), params)
         lake.append("candidates", rows)
         return _write(workspace, lake, rows[0].batch_id)
