@@ -153,6 +153,7 @@ SILENT: list[tuple[str, dict[str, Any]]] = [
     ("abandoned", {"silent_s": 7200, "thumb": None}),  # a short answer is read and done with
     ("abandoned", {"silent_s": 60, "thumb": None, "response": "word " * 200}),  # may still be reading
     ("regenerated", {"same_prompt_again": False, "next_after_s": 20}),
+    ("regenerated", {"same_prompt_again": True, "next_after_s": -1e300}),  # a clock that runs backwards
     ("regenerated", {"same_prompt_again": True, "next_after_s": 20, "response": ""}),  # there was no answer: a retry
     ("copied", {"copied": False}),
     ("empty_answer", {"response": "", "outputs": CALL % ('"{}"', "get_order")}),  # it called a tool

@@ -27,7 +27,7 @@ DETECTORS = (
         "rephrased", FAMILY, USER,
         "The session's next question came within 15 minutes and is about the same: similar wording (cosine of trigrams), or the "
         "retriever found the same documents for it.",
-        score=f"""CASE WHEN next_question <> '' AND next_after_s <= {SOON_S} AND NOT coalesce(same_prompt_again, false) THEN
+        score=f"""CASE WHEN next_question <> '' AND next_after_s BETWEEN 0 AND {SOON_S} AND NOT coalesce(same_prompt_again, false) THEN
                     greatest(asked_again, same_documents) END * CASE WHEN greatest(asked_again, same_documents) >= {LIKE_BEFORE} THEN 1 END""",
         evidence="'asked again: ' || next_question",
     ),
@@ -49,9 +49,9 @@ DETECTORS = (
     ),
     Detector(
         "regenerated", FAMILY, USER, "The very same conversation was sent again soon, although it had been answered.",
-        score=f"""CASE WHEN same_prompt_again AND next_after_s <= {SOON_S} AND trim(response) <> ''
+        score=f"""CASE WHEN same_prompt_again AND next_after_s BETWEEN 0 AND {SOON_S} AND trim(response) <> ''
                     AND coalesce(status, 'ok') <> 'error' THEN 0.7 END""",
-        evidence="'the same prompt again after ' || round(next_after_s)::BIGINT || ' s'",
+        evidence="'the same prompt again after ' || printf('%.0f s', next_after_s)",
     ),
     Detector(
         "copied", FAMILY, USER, "The user copied the answer: evidence that it was of use.",
