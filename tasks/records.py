@@ -188,7 +188,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Failures that look alike, as of one turn. `cluster_id` is for ever; `turn` the number of the batch, not a time.
+    """Failures that look alike, as of one turn. `cluster_id` is for ever; `turn` the number of its batch, not a time.
 
     `state` is 'born', 'growing', 'shrinking', 'steady', 'fixed' or 'regressed' (fixed before, and back). `count` of the
     turn's `window` interactions are in it; `trend` is their share less that of `base_count` of `base_window`, all turns
@@ -199,6 +199,7 @@ class Cluster:
     cluster_turn_id: str
     cluster_id: str
     turn: int
+    batch_id: str
     name: str
     state: str
     count: int

@@ -16,31 +16,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import orjson
-from scipy import sparse, stats
+from scipy import sparse
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer
 
+from tasks.fates import BORN, FIXED, TaxonomyParams, changed, fared, judged
 from tasks.records import Cluster, canonical, content_id
 from tasks.similar import normalise
 
-BORN, GROWING, SHRINKING, STEADY, FIXED, REGRESSED = "born", "growing", "shrinking", "steady", "fixed", "regressed"
 ANCHORS, RECENT = 8, 8  # exemplars from its birth, which it keeps, and from the turn in which it was last seen
 NEARLY = 0.8  # of `alike`: a group is new only if it is clearly like no known cluster
 MOST_DISTINCT = 3000  # distinct texts among which new clusters are looked for: their distances are a matrix
 TERMS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class TaxonomyParams:
-    """`alike`: mean cosine of a text to a cluster from which it belongs there; `min_size`: failures that make a cluster.
-
-    `alpha`: false discovery rate of changes; `least_change`: factor by which a share must change to be called changed.
-    """
-
-    alike: float
-    min_size: int
-    alpha: float
-    least_change: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +50,7 @@ def taxonomy(
     failures: Sequence[Failure],
     window: int,
     turn: int,
+    batch_id: str,
     known: Sequence[Cluster],
     exemplars: Mapping[str, str],
     ordinary: Sequence[str],
@@ -80,7 +68,7 @@ def taxonomy(
     kept = [[i for i in orjson.loads(c.exemplars) if i in exemplars] for c in known]
     texts = [f.text for f in failures] + [exemplars[i] for ids in kept for i in ids]
     if not any(normalise(t) for t in texts):
-        return Taxonomy(_rows(failures, [], [], known, kept, window, turn, params, None), {})
+        return Taxonomy(_rows(failures, [], [], known, kept, window, turn, batch_id, ordinary, params, None), {})
     # Hashed, so that a word is the same column in every turn, and one that is in no ordinary text weighs most.
     counting = HashingVectorizer(
         preprocessor=normalise,
@@ -106,32 +94,10 @@ def taxonomy(
         elif len(group) >= params.min_size:
             found.append(group)
     groups = [np.array(sorted(g), int) for g in joined]
-    rows = _rows(failures, groups, found, known, kept, window, turn, params, mine)
+    rows = _rows(failures, groups, found, known, kept, window, turn, batch_id, ordinary, params, mine)
     ids = [c.cluster_id for c in known] + [r.cluster_id for r in rows if r.state == BORN]
     cluster_of = {failures[i].interaction_id: id for id, g in zip(ids, groups + found, strict=True) for i in g.tolist()}
     return Taxonomy(rows, cluster_of)
-
-
-def alarms(rows: Sequence[Cluster]) -> list[str]:
-    """What somebody must hear of: failures that were fixed and are back."""
-    back = sorted((r for r in rows if r.state == REGRESSED), key=lambda r: (-r.share, r.cluster_id))
-    return [
-        f"{r.name} ({r.cluster_id}) was fixed and is back in turn {r.turn}: {r.count:,} of {r.window:,}, first seen in turn"
-        f" {r.first_seen}"
-        for r in back
-    ]
-
-
-def novelty(rows: Sequence[Cluster], turn: int) -> dict[str, float]:
-    """How new each cluster is at a turn, in (0, 1], by cluster_id: 1 in the turn of its birth or return, 1/2 in the next, ...
-
-    `rows` may hold many turns of a cluster. For selection, which spends labels where least is known.
-    """
-    since: dict[str, int] = {}
-    for r in sorted(rows, key=lambda r: r.turn):
-        if r.state in (BORN, REGRESSED) or r.cluster_id not in since:
-            since[r.cluster_id] = r.turn if r.state in (BORN, REGRESSED) else r.first_seen
-    return {c: 1.0 / (1 + max(0, turn - at)) for c, at in since.items()}
 
 
 def _means(vectors: sparse.csr_matrix, sizes: Sequence[int]) -> sparse.csr_matrix:
@@ -177,17 +143,20 @@ def _rows(
     kept: Sequence[list[str]],
     window: int,
     turn: int,
+    batch_id: str,
+    ordinary: Sequence[str],
     params: TaxonomyParams,
     mine: sparse.csr_matrix | None,
 ) -> list[Cluster]:
     groups = list(groups) or [np.empty(0, int)] * len(known)
-    names = _names([[failures[i].text for i in g] for g in [*groups, *found]], [f.text for f in failures])
-    fared = [_fared(c, len(g), window, turn, params) for c, g in zip(known, groups, strict=True)]
-    p_values = [f.p_value for f in fared]
-    discoveries = stats.false_discovery_control(p_values) <= params.alpha if p_values else []
+    names = _names([[failures[i].text for i in g] for g in [*groups, *found]], ordinary)
+    compared = [fared(c, len(g), window, turn, batch_id, params) for c, g in zip(known, groups, strict=True)]
+    significant = changed([r.p_value for r in compared], params.alpha)
     rows = []
-    for row, group, ids, name, changed, before in zip(fared, groups, kept, names, discoveries, known, strict=False):
-        row = _judged(row, before.state, bool(changed), params)
+    for row, group, ids, name, new, before in zip(
+        compared, groups, kept, names[: len(groups)], significant, known, strict=True
+    ):
+        row = judged(row, before.state, new, params)
         if len(group) >= params.min_size and mine is not None:
             central = _central(failures, mine, group)
             # A name stays while its words still tell what the failures are about.
@@ -208,6 +177,7 @@ def _rows(
                 cluster_turn_id=content_id("ct", cluster_id, turn),
                 cluster_id=cluster_id,
                 turn=turn,
+                batch_id=batch_id,
                 name=name,
                 state=BORN,
                 count=count,
@@ -228,47 +198,6 @@ def _rows(
     return rows
 
 
-def _fared(before: Cluster, count: int, window: int, turn: int, params: TaxonomyParams) -> Cluster:
-    """The row of a known cluster before it is judged: its numbers, and the p-value of a change (Fisher's exact test)."""
-    seen = count >= params.min_size
-    # What is rarer than a cluster may be is a residue. Absence adds up over turns, or small samples would prove a cure.
-    gap = (0, 0) if seen else (before.gap_count + count, before.gap_window + window)
-    now = (count, window) if seen else gap
-    table = [[now[0], now[1] - now[0]], [before.base_count, before.base_window - before.base_count]]
-    base = before.base_count / max(before.base_window, 1)
-    return replace(
-        before,
-        cluster_turn_id=content_id("ct", before.cluster_id, turn),
-        turn=turn,
-        count=count,
-        window=window,
-        share=round(count / max(window, 1), 9),
-        trend=round(count / max(window, 1) - base, 9),
-        p_value=float(stats.fisher_exact(table).pvalue),
-        last_seen=turn if seen else before.last_seen,
-        gap_count=gap[0],
-        gap_window=gap[1],
-    )
-
-
-def _judged(row: Cluster, before: str, significant: bool, params: TaxonomyParams) -> Cluster:
-    """The state; and the base with which the next turn is compared: begun anew where the share has changed."""
-    seen = row.count >= params.min_size
-    if before == FIXED:
-        if not seen:
-            return replace(row, state=FIXED)
-        return replace(row, state=REGRESSED, base_count=row.count, base_window=row.window)
-    base = row.base_count / max(row.base_window, 1)
-    now = row.share if seen else row.gap_count / max(row.gap_window, 1)
-    changed = significant and not base / params.least_change < now < base * params.least_change
-    if not seen:
-        return replace(row, state=FIXED if changed and now < base else STEADY)
-    if changed:
-        state = GROWING if now > base else SHRINKING
-        return replace(row, state=state, base_count=row.count, base_window=row.window)
-    return replace(row, state=STEADY, base_count=row.base_count + row.count, base_window=row.base_window + row.window)
-
-
 def _central(failures: Sequence[Failure], mine: sparse.csr_matrix, group: np.ndarray) -> list[str]:
     """The interactions of distinct texts, the one most like all others (the medoid) first."""
     vectors = mine[group]
@@ -279,29 +208,27 @@ def _central(failures: Sequence[Failure], mine: sparse.csr_matrix, group: np.nda
     return [id for _, id in sorted(first.values())]
 
 
-def _names(groups: Sequence[Sequence[str]], everything: Sequence[str]) -> list[str]:
-    """The words and pairs of words that tell each group from all failures: class-based TF-IDF (Grootendorst, 2022).
+def _names(groups: Sequence[Sequence[str]], ordinary: Sequence[str]) -> list[str]:
+    """The words and pairs of words that tell each group from all traffic: class-based TF-IDF (Grootendorst, 2022).
 
-    A term's share in the group times log(1 + mean words a class / its count in all); the rest of the failures is a class.
+    Counted in texts: a term's share of the group times log((n + 1) / (ordinary texts with it + 1)), so that one long text
+    does not name a group; a pair of words counts half, for each of its words has its own place.
     """
-    filled = [g for g in groups if g]
-    if not filled:
-        return [""] * len(groups)
-    count = CountVectorizer(preprocessor=normalise, ngram_range=(1, 2), token_pattern=r"(?u)\b\w\w+\b")
-    try:
-        counts = count.fit_transform([" ".join(f" {t} " for t in g) for g in [*filled, list(everything)]]).tocsr()
-    except ValueError:  # no text has a word of two letters
-        return ["(no words)"] * len(groups)
-    of_all = np.asarray(counts[-1].todense()).ravel()
+    texts = [t for g in groups for t in g]
+    if not any(normalise(t) for t in texts):
+        return ["(no words)" if g else "" for g in groups]
+    count = CountVectorizer(preprocessor=normalise, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", binary=True)
+    shares = _means(count.fit_transform(texts), [len(g) for g in groups]).tocsr()
+    usual = np.asarray(count.transform(ordinary).sum(axis=0)).ravel() if ordinary else np.zeros(shares.shape[1])
     terms = count.get_feature_names_out()
-    words = np.asarray(counts[:-1].sum(axis=1)).ravel()
-    rarity = np.log1p(words.mean() / np.maximum(of_all, 1))
-    names = {}
-    for k, group in enumerate(filled):
-        row = counts[k]
-        weight = row.data / max(words[k], 1) * rarity[row.indices]
-        names[id(group)] = _distinct_terms([terms[row.indices[i]] for i in np.lexsort((row.indices, -weight))])
-    return [names.get(id(g), "") for g in groups]
+    rarity = np.log((len(ordinary) + 1) / (usual + 1)) + 1e-3
+    rarity[[" " in t for t in terms]] /= 2
+    names = []
+    for k in range(len(groups)):
+        row = shares[[k]]
+        weight = row.data * rarity[row.indices]
+        names.append(_distinct_terms([terms[row.indices[i]] for i in np.lexsort((row.indices, -weight))]))
+    return names
 
 
 def _distinct_terms(ranked: Sequence[str]) -> str:

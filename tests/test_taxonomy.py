@@ -9,23 +9,11 @@ from collections.abc import Iterable
 import orjson
 import pytest
 
+from tasks.fates import BORN, FIXED, GROWING, REGRESSED, SHRINKING, STEADY, TaxonomyParams, alarms, novelty
 from tasks.records import Cluster
-from tasks.taxonomy import (
-    BORN,
-    FIXED,
-    GROWING,
-    REGRESSED,
-    SHRINKING,
-    STEADY,
-    Failure,
-    Taxonomy,
-    TaxonomyParams,
-    alarms,
-    novelty,
-    taxonomy,
-)
+from tasks.taxonomy import Failure, Taxonomy, taxonomy
 
-PARAMS = TaxonomyParams(alike=0.14, min_size=5, alpha=0.01, least_change=1.25)
+PARAMS = TaxonomyParams(suspicion=0.5, alike=0.14, min_size=5, alpha=0.01, least_change=1.25)
 KINDS = {
     "battery": (
         "the battery of my bike is flat",
@@ -113,7 +101,14 @@ class Play:
     def take(self, counts: dict[str, int], odd: int = 15) -> Taxonomy:
         self.turn += 1
         found = taxonomy(
-            self.failures(counts, odd), self.window, self.turn, self.known(), self.texts, ORDINARY, self.params
+            self.failures(counts, odd),
+            self.window,
+            self.turn,
+            f"bt_{self.turn}",
+            self.known(),
+            self.texts,
+            ORDINARY,
+            self.params,
         )
         self.rows += found.rows
         return found
@@ -132,7 +127,7 @@ def shape(rows: Iterable[Cluster]) -> list[Cluster]:
 AROUND = {"invoice": 40, "password": 25, "puncture": 30}
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_a_cluster_planted_in_turn_2_fixed_in_turn_3_and_back_in_turn_5_is_reported_exactly_so(seed: int):
     play = Play(seed)
     alarmed = {}
@@ -150,11 +145,11 @@ def test_a_cluster_planted_in_turn_2_fixed_in_turn_3_and_back_in_turn_5_is_repor
 
 def test_a_share_that_only_chance_moves_is_steady():
     states = Counter()
-    for seed in range(6):
+    for seed in range(3):
         play = Play(seed)
         for _ in range(5):
             states.update(r.state for r in play.take(AROUND, odd=0).rows)
-    assert states[BORN] == 6 * len(AROUND)
+    assert states[BORN] == 3 * len(AROUND)
     assert states[STEADY] >= 0.97 * (states.total() - states[BORN])
 
 
@@ -183,14 +178,16 @@ def test_the_order_in_which_failures_and_clusters_come_changes_nothing():
     play.take(AROUND)
     play.turn = 2
     failures = play.failures({**AROUND, "battery": 30})
-    one = taxonomy(failures, 1500, 2, play.known(), play.texts, ORDINARY, PARAMS)
+    one = taxonomy(failures, 1500, 2, "bt_2", play.known(), play.texts, ORDINARY, PARAMS)
     shuffled = random.Random(0).sample(failures, len(failures))
-    other = taxonomy(shuffled, 1500, 2, play.known()[::-1], dict(reversed(play.texts.items())), ORDINARY[::-1], PARAMS)
+    other = taxonomy(
+        shuffled, 1500, 2, "bt_2", play.known()[::-1], dict(reversed(play.texts.items())), ORDINARY[::-1], PARAMS
+    )
     assert shape(one.rows) == shape(other.rows)
     assert one.cluster_of == other.cluster_of
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_cluster_is_the_same_whether_others_appear_vanish_or_grow(seed: int):
     play = Play(seed)
     play.take({"battery": 30, "invoice": 30})
@@ -199,7 +196,7 @@ def test_a_cluster_is_the_same_whether_others_appear_vanish_or_grow(seed: int):
     assert list(play.history("battery")) == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_failures_are_put_with_their_kind(seed: int):
     play = Play(seed)
     for _ in range(3):
@@ -230,7 +227,7 @@ def test_a_row_says_what_its_share_rests_on():
 
 
 def test_texts_without_words_and_turns_without_failures_are_no_clusters():
-    nothing = taxonomy([Failure(f"ix_{k}", "?!") for k in range(20)], 100, 1, [], {}, ORDINARY, PARAMS)
+    nothing = taxonomy([Failure(f"ix_{k}", "?!") for k in range(20)], 100, 1, "bt_1", [], {}, ORDINARY, PARAMS)
     assert nothing.rows == [] and nothing.cluster_of == {}
     play = Play(7)
     play.take(AROUND)
@@ -239,7 +236,7 @@ def test_texts_without_words_and_turns_without_failures_are_no_clusters():
 
 
 def test_a_text_that_everybody_sends_alike_is_a_cluster_too():
-    found = taxonomy([Failure(f"ix_{k}", "Battery flat") for k in range(9)], 100, 1, [], {}, ORDINARY, PARAMS)
+    found = taxonomy([Failure(f"ix_{k}", "Battery flat") for k in range(9)], 100, 1, "bt_1", [], {}, ORDINARY, PARAMS)
     assert [(r.count, r.state) for r in found.rows] == [(9, BORN)]
 
 
