@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 from scipy import sparse
 from sklearn.cluster import AgglomerativeClustering
-from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer, HashingVectorizer, TfidfTransformer
 
 from tasks.fates import BORN, FIXED, TaxonomyParams, changed, fared, judged
 from tasks.records import Cluster, canonical, content_id
@@ -223,6 +223,8 @@ def _names(groups: Sequence[Sequence[str]], ordinary: Sequence[str]) -> list[str
     terms = count.get_feature_names_out()
     rarity = np.log((len(ordinary) + 1) / (usual + 1)) + 1e-3
     rarity[[" " in t for t in terms]] /= 2
+    # Rare among other questions or not, "again" and "how" tell nobody anything; a name of such words is the last resort.
+    rarity[[len(t) == 1 or not set(t.split()) - ENGLISH_STOP_WORDS for t in terms]] /= 10
     names = []
     for k in range(len(groups)):
         row = shares[[k]]
