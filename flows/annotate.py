@@ -7,6 +7,8 @@ from pathlib import Path
 from prefect import flow, task
 
 from flows import artifacts
+from tasks.live import taxonomy
+from tasks.live.drift import drifts
 from tasks.live.handoff import files
 from tasks.live.intake import Account
 from tasks.live.labels import agreement, rates
@@ -25,9 +27,12 @@ def receive_answers(workspace: Path) -> Account:
 
 @task(name="send", task_run_name="send")
 def send_batch(workspace: Path) -> files.Batch | None:
-    batch = files.send(find(workspace))
+    place = find(workspace)
+    batch = files.send(place)
     if batch is not None:
         artifacts.batch(batch)
+        artifacts.clusters(*taxonomy.newest(place))
+        artifacts.drift(drifts(place))
     return batch
 
 

@@ -8,12 +8,14 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from tasks.drift import Drift
 from tasks.earning import STOPPED, WORTHLESS
 from tasks.estimate import Estimate
 from tasks.live.handoff.files import Batch
 from tasks.live.intake import Account
 from tasks.live.labels import Rates
 from tasks.live.mining import Mined
+from tasks.live.taxonomy import Shown
 
 
 def account(key: str, title: str, counted: Account) -> None:
@@ -51,6 +53,50 @@ def batch(sent: Batch) -> None:
     text = "\n".join(lines)
     get_run_logger().info("sent %s of %s to %s", sent.parts, sent.window, sent.folder)
     create_markdown_artifact(key="batch", markdown=text, description="The batch that was handed to people")
+
+
+def clusters(found: list[Shown], alarms: list[str]) -> None:
+    """The living taxonomy of failures: the commonest first, with its state and what it rests on."""
+    if not found:
+        return
+    rows = [
+        {
+            "cluster": c.row.name,
+            "state": c.row.state,
+            "share": f"{c.row.share:.2%} ({c.row.count:,} of {c.row.window:,})",
+            "trend": f"{c.row.trend:+.2%}",
+            "first seen": f"turn {c.row.first_seen}",
+            "last seen": f"turn {c.row.last_seen}",
+            "example": c.text[:200],
+            "id": c.row.cluster_id,
+        }
+        for c in found
+    ]
+    for text in alarms:
+        get_run_logger().warning("%s", text)
+    description = "Failures that look alike" + "".join(f" · ALARM: {text}" for text in alarms)
+    create_table_artifact(key="failure-clusters", table=rows, description=description)
+
+
+def drift(found: list[Drift]) -> None:
+    """What inputs and outputs look like against the windows before: real and large enough first."""
+    if not found:
+        return
+    rows = [
+        {
+            "column": d.column,
+            "drifted": "yes" if d.drifted else "",
+            "effect": f"{d.measure} {d.effect:.3f}",
+            "p": f"{d.p_value:.2g}",
+            "rows": f"{d.reference:,} -> {d.current:,}",
+            "evidence": d.evidence,
+        }
+        for d in found
+    ]
+    moved = [d.column for d in found if d.drifted]
+    if moved:
+        get_run_logger().warning("drifted: %s", ", ".join(moved))
+    create_table_artifact(key="drift", table=rows, description=f"Drifted: {', '.join(moved) or 'nothing'}")
 
 
 def rates(found: Rates) -> None:

@@ -190,6 +190,37 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Cluster:
+    """Failures that look alike, as of one turn. `cluster_id` is for ever; `turn` the number of its batch, not a time.
+
+    `state` is 'born', 'growing', 'shrinking', 'steady', 'fixed' or 'regressed' (fixed before, and back). `count` of the
+    turn's `window` interactions are in it; `trend` is their share less that of `base_count` of `base_window`, all turns
+    since the share last changed, and `p_value` that of the difference. Since it was last seen, `gap_count` of `gap_window`.
+    `example` is the interaction in the middle; `exemplars` a JSON list of those by which it is known again.
+    """
+
+    cluster_turn_id: str
+    cluster_id: str
+    turn: int
+    batch_id: str
+    name: str
+    state: str
+    count: int
+    window: int
+    share: float
+    trend: float
+    p_value: float
+    first_seen: int
+    last_seen: int
+    example: str
+    exemplars: str
+    base_count: int
+    base_window: int
+    gap_count: int
+    gap_window: int
+
+
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """One person's answer. `verdict` is 'right' or 'wrong'; `correction` the id of the approved answer they want instead."""
 
@@ -244,6 +275,7 @@ Record = (
     | Member
     | Signal
     | Candidate
+    | Cluster
     | Annotation
     | Label
     | Approved

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,6 +39,18 @@ def test_other_words_and_other_scripts_stay_other_texts():
 @given(st.text())
 def test_normalising_twice_changes_nothing_more(text: str):
     assert normalise(normalise(text)) == normalise(text)
+
+
+ALPHABET = st.characters() | st.sampled_from("aZ_ -\n\t\r\x00\x0b\x1c\x1f\x7f\u00ad\u200bßİﬁＨ\u2028\u3000")
+
+
+@given(st.text(ALPHABET, max_size=20))
+def test_normalising_is_what_it_says_character_by_character(text: str):
+    visible = "".join(
+        c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) not in ("Cf", "Cc") or c in "\n\t "
+    )
+    words = "".join(c if c == " " or c.isalnum() or re.fullmatch(r"\w", c) else " " for c in visible.casefold())
+    assert normalise(text) == " ".join(words.replace("_", " ").split())
 
 
 def jaccard(left: str, right: str) -> float:

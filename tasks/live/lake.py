@@ -24,6 +24,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from tasks.records import (
     Annotation,
     Candidate,
+    Cluster,
     Feedback,
     Interaction,
     Member,
@@ -49,6 +50,7 @@ TABLES: dict[str, type] = {
     "members": Member,
     "signals": Signal,
     "candidates": Candidate,
+    "clusters": Cluster,
     "annotations": Annotation,
 }
 # Rejects that nobody has released, and interactions that still wait for a record that completes them.

@@ -10,11 +10,13 @@ import orjson
 from tasks.live import snapshot
 from tasks.live.feedback import unresolved
 from tasks.live.lake import HELD, OPEN, TABLES, Lake
+from tasks.live.taxonomy import alarmed, shown
 from tasks.live.workspace import Workspace
 from tasks.metrics import FeedbackParams
 
 NEWEST_REJECTS = 5
-INNER = ("parts", "waiting", "releases")  # tables whose rows mean nothing by their number
+TOP_CLUSTERS = 3
+INNER = ("parts", "waiting", "releases", "clusters")  # tables whose rows mean nothing by their number
 DAY_US = 86_400_000_000
 
 
@@ -44,6 +46,18 @@ def read(workspace: Workspace) -> dict[str, Any]:
         "unresolved_feedback": unresolved(lake, time.time_ns() // 1000, patience),
         # As of the last answers that came: status itself computes nothing.
         "rates": orjson.loads(workspace.rates.read_bytes()) if workspace.rates.is_file() else None,
+        "alarms": alarmed(lake),
+        "clusters": [
+            {
+                "name": c.row.name,
+                "state": c.row.state,
+                "count": c.row.count,
+                "window": c.row.window,
+                "turn": c.row.turn,
+                "example": c.text,
+            }
+            for c in shown(lake, TOP_CLUSTERS)
+        ],
         "snapshot": newest.tag if newest else None,
         "verdict": {"decision": verdict["decision"], "reasons": verdict["reasons"]} if verdict else None,
         "busy": {p.stem: orjson.loads(p.read_bytes()) for p in locks},
@@ -69,6 +83,11 @@ def as_text(document: dict[str, Any]) -> str:
         f"  rejected: {r['source']}:{r['raw_line']}: {r['code']}: {r['message']}" for r in document["newest_rejects"]
     ]
     lines += _rates(document["rates"])
+    lines += [f"  ALARM: {text}" for text in document["alarms"]]
+    lines += [
+        f"  failures in turn {c['turn']}: {c['count']:,} of {c['window']:,} {c['name']} ({c['state']}), as in {c['example'][:60]!r}"
+        for c in document["clusters"]
+    ]
     if document["snapshot"]:
         verdict = document["verdict"]
         lines += ["", f"  {document['snapshot']}: {verdict['decision']}", *(f"    {r}" for r in verdict["reasons"])]

@@ -29,6 +29,7 @@ from tasks.live.pool import pool
 from tasks.live.segments import Segments
 from tasks.live.sources import Offsets, chunks, unfinished
 from tasks.live.suspicion import error_probabilities
+from tasks.live.taxonomy import classify
 from tasks.live.workspace import Workspace
 from tasks.records import Annotation, Reject, content_id, write_jsonl
 from tasks.select import NOT_SENT, SelectParams, select
@@ -63,6 +64,7 @@ def send(workspace: Workspace) -> Batch | None:
         waiting = [replace(w, p_wrong=p_wrong[w.interaction_id]) for w in waiting]
         rows = select(waiting, precisions(workspace, agreement(workspace).labels), params)
         lake.append("candidates", rows)
+        classify(workspace, lake)
         return _write(workspace, lake, rows[0].batch_id)
 
 
@@ -150,7 +152,8 @@ def _for_people(row: dict[str, Any], params: AnnotateParams) -> dict[str, Any]:
 
 
 def _finish_interrupted(workspace: Workspace, lake: Lake) -> None:
-    """A batch that was chosen but not written (the process died in between) is written now."""
+    """A batch that was chosen but not classified or written (the process died in between) is so now."""
+    classify(workspace, lake)
     chosen = lake.query(
         """SELECT DISTINCT batch_id FROM candidates
            WHERE part <> '' AND batch_id NOT IN (SELECT batch_id FROM annotations) ORDER BY batch_id"""
