@@ -48,7 +48,7 @@ class Corpus:
     """
 
     def __init__(self, texts: int, seed: int, share: float = 0.1, length: int = 750, size: int = 10_000):
-        self.texts, self.share, self.size, self.words_each = texts, share, size, length / 8.6
+        self.texts, self.share, self.size, self.words_each = texts, share, size, length / 9.6
         self.pairs: list[Planted] = []
         self._draw = np.random.default_rng(seed)
         self._random = random.Random(seed)
