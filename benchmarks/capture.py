@@ -165,9 +165,7 @@ def main() -> None:
     parser.add_argument("--personal", type=float, default=0.01, help="share of texts that hold personal data")
     parser.add_argument("--scratch", type=Path, default=None, help="a folder with room for four times the log")
     parser.add_argument("--only", nargs="*", default=CONTENDERS, choices=CONTENDERS)
-    parser.add_argument(
-        "--rounds", type=int, default=1, help="the best of so many is reported: other work only adds time"
-    )
+    parser.add_argument("--rounds", type=int, default=1, help="the best of so many is reported: other work only adds time")
     parser.add_argument("--receiver", action="store_true")
     for internal in ("--contend", "--log", "--folder"):
         parser.add_argument(internal, help=argparse.SUPPRESS)
@@ -183,9 +181,7 @@ def main() -> None:
         print(f"{planted.interactions:,} interactions and {planted.feedback:,} feedback events, {planted.bytes / 1e6:,.0f} MB; "
               f"{share:.1%} of the interactions hold personal data, {planted.bad:,} bad lines, "
               f"{planted.duplicates:,} duplicates")  # fmt: skip
-        print(
-            f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}\n"
-        )
+        print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}\n")
         clean = without_bad_lines(log, scratch / "clean.jsonl") if "pandas" in options.only else log
         rows: dict[str, dict] = {}
         for name in options.only:

@@ -23,16 +23,7 @@ HEX = "0123456789abcdef"
 NAMES = ("kim", "ana.souza", "j.o-brien", "li_wei", "müller", "o'neil", "anna+orders", "x", "first.middle.last", "info")
 DOMAINS = ("example.org", "mail.example.com", "example.co.uk", "sub.sub2.example.net", "exämple.org", "example.museum")
 CARRIERS = {
-    "EMAIL": (
-        "write to {}",
-        "My mail is {}.",
-        "<{}>",
-        "Contact:{};",
-        "{} hat geschrieben",
-        "mailto:{}",
-        "(cc {})",
-        "{}",
-    ),
+    "EMAIL": ("write to {}", "My mail is {}.", "<{}>", "Contact:{};", "{} hat geschrieben", "mailto:{}", "(cc {})", "{}"),
     "PHONE": ("call me at {}", "Tel. {}", "my number is {}", "ruf {} an", "WhatsApp {} please", "phone: {}", "({})"),
     "IBAN": ("IBAN {}", "refund it to {} please", "meine IBAN ist {}.", "account {}, thanks", "{}"),
     "CARD": ("the card was {}", "charged {} twice", "Kartennummer: {}", "{} exp 12/29", "card no. {}."),
@@ -80,11 +71,7 @@ def email(rng: random.Random) -> str:
     name, domain = rng.choice(NAMES) + rng.choice(("", str(rng.randrange(1000)))), rng.choice(DOMAINS)
     shape = rng.random()
     if shape < 0.05:
-        return (
-            f"{name} [at] {domain.replace('.', ' [dot] ')}"
-            if domain.isascii() and "'" not in name
-            else f"{name}@{domain}"
-        )
+        return f"{name} [at] {domain.replace('.', ' [dot] ')}" if domain.isascii() and "'" not in name else f"{name}@{domain}"
     if shape < 0.1:
         return f"{name}%40{domain}"
     return (f"{name}@{domain}").upper() if shape < 0.15 else f"{name}@{domain}"
@@ -102,9 +89,7 @@ def phone(rng: random.Random) -> str:
 
 
 def iban(rng: random.Random) -> str:
-    country, length = rng.choice(
-        (("DE", 18), ("GB", 0), ("FR", 23), ("ES", 20), ("NL", 0), ("AT", 16), ("CH", 17), ("PL", 24))
-    )
+    country, length = rng.choice((("DE", 18), ("GB", 0), ("FR", 23), ("ES", 20), ("NL", 0), ("AT", 16), ("CH", 17), ("PL", 24)))
     body = {"GB": "WEST" + _digits(rng, 14), "NL": "ABNA" + _digits(rng, 10)}.get(country) or _digits(rng, length)
     if country == "ES":  # it has check digits of its own, which some validators compute
         from stdnum.es import ccc

@@ -1,6 +1,6 @@
 """How much of the personal data in the labelled corpus is found, type by type, and how much is taken that is none.
 
-python -m benchmarks.privacy_recall [--seed 1] [--misses]
+    python -m benchmarks.privacy_recall [--seed 1] [--misses]
 """
 
 from __future__ import annotations

@@ -73,9 +73,7 @@ def unspaced(value: Any) -> Any:
 @needs_samples
 def test_the_samples_are_exactly_the_expected_interactions(captured: Workspace):
     rows = Lake(captured.lake).query("SELECT dialect, native_id FROM interactions").to_pylist()
-    assert {(r["dialect"], r["native_id"]) for r in rows} == {
-        (r["source"], r["source_id"]) for r in reference("interactions")
-    }
+    assert {(r["dialect"], r["native_id"]) for r in rows} == {(r["source"], r["source_id"]) for r in reference("interactions")}
     assert len(rows) == 26
 
 
@@ -83,13 +81,9 @@ def test_the_samples_are_exactly_the_expected_interactions(captured: Workspace):
 @pytest.mark.parametrize("wanted", reference("interactions"), ids=lambda r: f"{r['source']}:{r['source_id'][-12:]}")
 def test_a_sample_becomes_the_expected_row(captured: Workspace, wanted: dict[str, Any]):
     key = (wanted["source"], wanted["source_id"])
-    (row,) = (
-        Lake(captured.lake)
-        .query(
-            "SELECT * FROM interactions WHERE dialect = $source AND native_id = $id", {"source": key[0], "id": key[1]}
-        )
-        .to_pylist()
-    )
+    (row,) = Lake(captured.lake).query(
+        "SELECT * FROM interactions WHERE dialect = $source AND native_id = $id", {"source": key[0], "id": key[1]}
+    ).to_pylist()
     system = [{"role": "system", "content": wanted["system"]}] if wanted["system"] else []
     assert unspaced(orjson.loads(row["messages"])) == unspaced(system + wanted["input_messages"])
     outputs = orjson.loads(row["outputs"]) or [{"role": "assistant", "content": row["response"]}]
@@ -101,9 +95,7 @@ def test_a_sample_becomes_the_expected_row(captured: Workspace, wanted: dict[str
             assert (row[name] or "").lower() == (wanted[name] or "").lower(), name
     for name in NUMBERS:
         # Ours are measured in nanoseconds, the reference's in microseconds.
-        assert row[name] == (
-            None if wanted[name] is None else pytest.approx(float(wanted[name]), rel=1e-6, abs=1e-3)
-        ), name
+        assert row[name] == (None if wanted[name] is None else pytest.approx(float(wanted[name]), rel=1e-6, abs=1e-3)), name
     assert [d["id"] for d in orjson.loads(row["contexts"])] == [d["id"] for d in wanted["retrieved_documents"] or []]
     assert bool(row["user"]) == bool(wanted["user_raw"]), "the same users, as pseudonyms"
     assert not wanted["user_raw"] or wanted["user_raw"] not in str(row)
@@ -116,9 +108,7 @@ def test_the_samples_feedback_is_all_there_and_each_event_is_about_one_interacti
     assert len(events) == len(wanted) == 19
     count = lambda rows, of: sorted((of(r) for r in rows), key=str)  # noqa: E731
     # Phoenix and OTLP are one dialect here: it is the span that says whose convention it follows.
-    assert count(events, lambda e: e["dialect"]) == count(
-        wanted, lambda w: w["source"].replace("openinference", "otlp")
-    )
+    assert count(events, lambda e: e["dialect"]) == count(wanted, lambda w: w["source"].replace("openinference", "otlp"))
     assert count(events, lambda e: e["name"].lower()) == count(wanted, lambda w: w["name"].lower())
     # A provider's unknown source stays unknown; and nobody is guessed.
     assert count(events, lambda e: e["source_kind"]) == count(wanted, lambda w: w["source_kind"])
@@ -150,9 +140,7 @@ def test_real_exports_of_many_frameworks_become_rows_with_questions_and_answers(
     assert rows and account.waiting == 0
     assert set(account.reasons) <= {"no_content"}, "what the application did not log, and nothing else"
     for row in rows:
-        assert orjson.loads(row["messages"]) and (
-            row["response"] or orjson.loads(row["outputs"]) or row["status"] == "error"
-        )
+        assert orjson.loads(row["messages"]) and (row["response"] or orjson.loads(row["outputs"]) or row["status"] == "error")
     assert any(row["question"] for row in rows) and all(row["trace_id"] for row in rows)
 
 
@@ -190,22 +178,7 @@ def changed(value: Any, rng: random.Random) -> Any:
         return value
     node, key = rng.choice(places)
     what = rng.randrange(8)
-    odd = [
-        None,
-        True,
-        -1,
-        2**63,
-        1e308,
-        "",
-        "x" * 50,
-        [],
-        {},
-        [[[]]],
-        {"a": {"b": []}},
-        "9999-99-99T99:99:99Z",
-        [None],
-        "\ud7ff",
-    ]
+    odd = [None, True, -1, 2**63, 1e308, "", "x" * 50, [], {}, [[[]]], {"a": {"b": []}}, "9999-99-99T99:99:99Z", [None], "\ud7ff"]
     if what == 0 and isinstance(node, dict):
         del node[key]
     elif what == 1:

@@ -54,12 +54,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
               "body": {"model": "m", "messages": [{"role": "user", "content": "and the batch?"}]}}  # fmt: skip
     body = {"id": "cmpl-1", "object": "chat.completion", "created": 1767614400, "model": "m",
             "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "here"}}]}  # fmt: skip
-    answer = {
-        "id": "b-1",
-        "custom_id": "c-1",
-        "response": {"status_code": 200, "request_id": "q", "body": body},
-        "error": None,
-    }
+    answer = {"id": "b-1", "custom_id": "c-1", "response": {"status_code": 200, "request_id": "q", "body": body}, "error": None}
     log(place.inbox / "c.jsonl", answer, *[asked(f"p-{k}") for k in range(20)], prompt)
     return place
 
@@ -93,9 +88,7 @@ def reference(template: Workspace, faulty: Path, tmp_path_factory: pytest.TempPa
     whole, in_steps = lives(faulty, (place, WHOLE), (copied(template, folder / "steps"), WHOLE_IN_STEPS))
     account = whole["account"]
     assert (account["conflicts"], account["rejected"]) == (1, 2)
-    assert (
-        account["seen"] == account["stored"] + account["duplicate"] + account["rejected"] + account["attached"] == 126
-    )
+    assert account["seen"] == account["stored"] + account["duplicate"] + account["rejected"] + account["attached"] == 126
     found = content(place)
     assert len(found["interactions"]) == 91 and len(found["feedback"]) == 30
     steps, writes = in_steps["writes"], whole["writes"]
@@ -116,9 +109,7 @@ def tried(template: Workspace, tmp_path: Path, faulty: Path, specs: list[str]) -
         after = ended[2 * n + 1]
         assert "account" in after, (spec, after)
         account = after["account"]
-        known = (
-            account["stored"] + account["duplicate"] + account["rejected"] + account["attached"] + account["waiting"]
-        )
+        known = account["stored"] + account["duplicate"] + account["rejected"] + account["attached"] + account["waiting"]
         assert account["seen"] + account["resumed"] == known
         yield spec, place, ended[2 * n]
         shutil.rmtree(place.root)
@@ -128,10 +119,7 @@ def check(place: Workspace, reference: dict, spec: str) -> None:
     assert content(place) == reference, spec
     lake = Lake(place.lake)
     for table, id in (("interactions", "interaction_id"), ("feedback", "feedback_id"), ("rejects", "reject_id")):
-        assert lake.query(f"SELECT count(*) - count(DISTINCT {id}) AS n FROM {table}")["n"][0].as_py() == 0, (
-            spec,
-            table,
-        )
+        assert lake.query(f"SELECT count(*) - count(DISTINCT {id}) AS n FROM {table}")["n"][0].as_py() == 0, (spec, table)
     assert not [left for table in OWN for left in (place.lake / table).glob(f"{UNCOMMITTED}*")], spec
     for segment, _ in Segments(place.raw).all():  # reads and checks every one
         assert segment.name

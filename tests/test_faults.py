@@ -32,10 +32,7 @@ def test_a_corrupt_line_is_kept_and_counted_and_too_many_of_them_exit_7(a_copy: 
 
 
 def test_spans_without_content_are_counted_with_a_hint_and_are_no_failure(a_copy: Path) -> None:
-    bare = [
-        chat_span(f"{n:x}", attributes={"gen_ai.input.messages": None, "gen_ai.output.messages": None})
-        for n in range(9)
-    ]
+    bare = [chat_span(f"{n:x}", attributes={"gen_ai.input.messages": None, "gen_ai.output.messages": None}) for n in range(9)]
     log(a_copy / "data" / "inbox" / "bare.jsonl", traces(*bare))
     done = flywheel("capture", cwd=a_copy)
     assert done.code == 0, done.err

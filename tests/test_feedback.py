@@ -47,30 +47,9 @@ def at(minute: int) -> str:
 def talk(session: str = "s-1", **changes: Any) -> list[dict[str, Any]]:
     """Three generations: two of one trace, one of the next, all of one session."""
     return [
-        asked(
-            f"{session}/1",
-            session_id=session,
-            trace_id=f"{session}-t1",
-            time=at(1),
-            response_id=f"{session}-resp-1",
-            **changes,
-        ),
-        asked(
-            f"{session}/2",
-            session_id=session,
-            trace_id=f"{session}-t1",
-            time=at(2),
-            response_id=f"{session}-resp-2",
-            **changes,
-        ),
-        asked(
-            f"{session}/3",
-            session_id=session,
-            trace_id=f"{session}-t2",
-            time=at(9),
-            response_id=f"{session}-resp-3",
-            **changes,
-        ),
+        asked(f"{session}/1", session_id=session, trace_id=f"{session}-t1", time=at(1), response_id=f"{session}-resp-1", **changes),
+        asked(f"{session}/2", session_id=session, trace_id=f"{session}-t1", time=at(2), response_id=f"{session}-resp-2", **changes),
+        asked(f"{session}/3", session_id=session, trace_id=f"{session}-t2", time=at(9), response_id=f"{session}-resp-3", **changes),
     ]
 
 
@@ -152,10 +131,7 @@ def test_the_last_word_of_a_person_counts_and_null_takes_it_back(place: Workspac
 
 
 def test_what_a_person_says_of_a_turn_by_two_ids_of_it_is_said_once(place: Workspace):
-    first, second = (
-        said("f-1", "", target={"id": "s-1/1"}, time=at(3)),
-        said("f-2", "s-1-resp-1", value=True, time=at(4)),
-    )
+    first, second = said("f-1", "", target={"id": "s-1/1"}, time=at(3)), said("f-2", "s-1-resp-1", value=True, time=at(4))
     taken(place, "a", *talk(), first, second)
     assert found(place) == [("f-2", "s-1/1", "response_id", 1)]
 
@@ -172,12 +148,7 @@ def test_a_snapshot_of_then_does_not_change_by_what_is_said_later(place: Workspa
     then = lake.query("SELECT max(received) AS t FROM feedback")["t"][0].as_py()
     before = found(place, as_of=then)
     # Said earlier than what is known already, and captured later: event time decides who is right, capture time what was known.
-    taken(
-        place,
-        "b",
-        said("f-2", "s-1-resp-1", value=True, time=at(4)),
-        said("f-0", "s-1-resp-2", value=False, time=at(2)),
-    )
+    taken(place, "b", said("f-2", "s-1-resp-1", value=True, time=at(4)), said("f-0", "s-1-resp-2", value=False, time=at(2)))
     assert found(place, as_of=then) == before == [("f-1", "s-1/1", "response_id", -1)]
     assert [(f, p) for f, _, _, p in found(place)] == [("f-0", -1), ("f-2", 1)]
 
@@ -199,9 +170,7 @@ def test_every_kind_of_value_survives(place: Workspace):
     ]  # fmt: skip
     taken(place, "a", *talk(), *[said(f"f-{t}", "s-1-resp-1", value=v, type=t) | {"name": t} for t, v in values])
     rows = Lake(place.lake).query("SELECT native_id, value_type, value FROM feedback").to_pylist()
-    assert {(r["native_id"], r["value_type"]): orjson.loads(r["value"]) for r in rows} == {
-        (f"f-{t}", t): v for t, v in values
-    }
+    assert {(r["native_id"], r["value_type"]): orjson.loads(r["value"]) for r in rows} == {(f"f-{t}", t): v for t, v in values}
 
 
 def test_the_rules_of_params_are_read_and_doubled_ones_refused():

@@ -78,10 +78,7 @@ def assess(uri: str, trace: str, name: str, value: object) -> None:
 
     mlflow.set_tracking_uri(uri)
     mlflow.log_feedback(
-        trace_id=trace,
-        name=name,
-        value=value,
-        source=AssessmentSource(source_type="HUMAN", source_id="kim@example.org"),
+        trace_id=trace, name=name, value=value, source=AssessmentSource(source_type="HUMAN", source_id="kim@example.org")
     )
 
 
@@ -95,11 +92,7 @@ def test_traces_come_once_and_late_assessments_find_their_interaction(server: st
     ask(server, "support", "Second question?", "Second answer.")
     account = capture_server(place, server, ["support"])
     assert (account.stored, account.duplicate) == (2, 1), "the new one, the assessment; the first one again"
-    table = (
-        Lake(place.lake)
-        .query('SELECT question, response, "user", session_id FROM interactions ORDER BY ts')
-        .to_pylist()
-    )
+    table = Lake(place.lake).query('SELECT question, response, "user", session_id FROM interactions ORDER BY ts').to_pylist()
     assert [r["response"] for r in table] == ["In five days.", "Second answer."]
     assert "[EMAIL_" in table[0]["question"] and table[0]["user"].startswith("u_") and table[0]["session_id"] == "s-1"
     (event,) = feedback.resolved(Lake(place.lake), [Metric("thumbs_up", 1, 0.5)]).to_pylist()

@@ -78,11 +78,7 @@ def test_redacting_twice_changes_nothing_more(text: str):
 
 def test_a_conversation_has_one_surrogate_for_one_value_wherever_it_stands(place: Workspace):
     mail, phone = "kim@example.org", "+49 30 1234567"
-    tool = {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [{"name": "find", "arguments": json.dumps({"mail": mail})}],
-    }
+    tool = {"role": "assistant", "content": "", "tool_calls": [{"name": "find", "arguments": json.dumps({"mail": mail})}]}
     messages = [{"role": "user", "content": f"I am {mail}, call {phone}"}, tool, {"role": "user", "content": "and?"}]
     log(
         place.inbox / "a.jsonl",
@@ -141,12 +137,7 @@ def test_another_conversation_another_tenant_and_another_key_have_other_surrogat
 )
 def test_hidden_in_other_text_it_is_found_too(edge: Edge, hidden: str):
     left = edge.document({"flywheel": "interaction/1", "response": hidden})["response"]
-    for one in (
-        "kim@example.org",
-        "kim%40example.org",
-        "example [dot] org",
-        base64.b64encode(b"kim@example.org").decode(),
-    ):
+    for one in ("kim@example.org", "kim%40example.org", "example [dot] org", base64.b64encode(b"kim@example.org").decode()):
         assert one not in left
     assert "[E" in left  # [EMAIL_… or [ENCODED_…
 
@@ -201,9 +192,7 @@ def found_in(folder: Path, secrets: list[bytes], but: tuple[Path, ...] = ()) -> 
 def planted() -> tuple[list[dict], list[bytes]]:
     """The privacy corpus in the places of a log where people and programs leave such things."""
     documents, secrets = [], []
-    where = itertools.cycle(
-        ("question", "response", "context", "tool", "comment", "error", "span", "otlp event", "junk")
-    )
+    where = itertools.cycle(("question", "response", "context", "tool", "comment", "error", "span", "otlp event", "junk"))
     for n, labelled in enumerate(corpus(seed=5, of_each=40)):
         if not labelled.kind:
             continue
@@ -219,10 +208,7 @@ def planted() -> tuple[list[dict], list[bytes]]:
                 documents.append(asked(name, contexts=[{"id": "kb", "text": text, "score": 0.5}]))
             case "tool":
                 call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps({"q": text})}}
-                messages = [
-                    {"role": "user", "content": "?"},
-                    {"role": "assistant", "content": "", "tool_calls": [call]},
-                ]
+                messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
                 documents.append(asked(name, messages=[*messages, {"role": "user", "content": "go on"}]))
             case "comment":
                 documents.append(said(f"f-{n}", f"r-{n - 1}", comment=text))
@@ -243,9 +229,7 @@ def test_no_planted_secret_stands_in_any_file_after_capture_and_rebuild(place: W
     documents, secrets = planted()
     torn = json.dumps(asked("torn", response=f"write to {secrets[0].decode()} now")).encode()[:-30]
     path = log(place.inbox / "a.jsonl", *documents, torn)
-    assert (
-        sum(s in path.read_bytes() or json.dumps(s.decode()).encode()[1:-1] in path.read_bytes() for s in secrets) > 300
-    )
+    assert sum(s in path.read_bytes() or json.dumps(s.decode()).encode()[1:-1] in path.read_bytes() for s in secrets) > 300
     account = capture(place)
     assert account.stored > 200 and account.rejected > 30
     rebuild(place)
@@ -293,9 +277,7 @@ def test_names_are_replaced_where_a_model_for_them_is_installed(place: Workspace
     (place.root / "params.yaml").write_text(yaml.safe_dump(params))
     log(
         place.inbox / "a.jsonl",
-        asked(
-            "r-1", messages=[{"role": "user", "content": "Ada Lovelace of Acme here"}], response="Hello Ada Lovelace!"
-        ),
+        asked("r-1", messages=[{"role": "user", "content": "Ada Lovelace of Acme here"}], response="Hello Ada Lovelace!"),
         asked("r-2", extra="plain and odd", response="Ada Lovelace and kim@example.org"),
     )
     capture(place)

@@ -37,22 +37,9 @@ class Receiver:
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
-        command = [
-            sys.executable,
-            "-m",
-            "flows.cli",
-            "listen",
-            "--port",
-            str(self.port),
-            "--workspace",
-            str(place.root),
-        ]
+        command = [sys.executable, "-m", "flows.cli", "listen", "--port", str(self.port), "--workspace", str(place.root)]
         self.process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "FLYWHEEL_TOKEN": token},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            command, cwd=ROOT, env={**os.environ, "FLYWHEEL_TOKEN": token}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         for _ in range(200):
             try:
@@ -186,18 +173,7 @@ def test_unreadable_spans_are_told_and_kept(place: Workspace, receiver: Receiver
         (b"{}", {"Host": "attacker.example"}, 403),
         (b'{"resourceSpans":' + b"[" * 100_000, {}, 400),
     ],
-    ids=[
-        "json",
-        "logs-as-traces",
-        "protobuf",
-        "gzip",
-        "gzip-bomb",
-        "too-long",
-        "encoding",
-        "form",
-        "rebinding",
-        "nesting",
-    ],
+    ids=["json", "logs-as-traces", "protobuf", "gzip", "gzip-bomb", "too-long", "encoding", "form", "rebinding", "nesting"],
 )
 def test_what_is_refused_is_refused_with_its_reason(receiver: Receiver, body: bytes, headers: dict, status: int):
     try:

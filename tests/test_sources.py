@@ -61,9 +61,7 @@ def test_packed_and_plain_files_are_the_same(place: Workspace, name: str, pack):
 
 
 @pytest.mark.parametrize("cut", [20, 60, 120, 10**6])
-def test_of_a_torn_archive_the_good_lines_are_kept_and_the_rest_is_one_reject_that_says_where(
-    place: Workspace, cut: int
-):
+def test_of_a_torn_archive_the_good_lines_are_kept_and_the_rest_is_one_reject_that_says_where(place: Workspace, cut: int):
     rows = b"".join(line(asked(f"r-{k}", response=os.urandom(40).hex())) + b"\n" for k in range(300))
     packed = gzip.compress(rows)
     torn = packed[: min(len(packed) - 9, len(packed) * cut // 200)]
@@ -170,9 +168,7 @@ def test_numbers_beyond_a_row_are_rejected_and_doubled_keys_keep_the_last(place:
     )  # fmt: skip
     account = capture(place)
     assert account.reasons == {"bad_number": 2}
-    found = (
-        Lake(place.lake).query("SELECT response FROM interactions WHERE native_id = 'twice'")["response"].to_pylist()
-    )
+    found = Lake(place.lake).query("SELECT response FROM interactions WHERE native_id = 'twice'")["response"].to_pylist()
     assert found == ["last"]
 
 
@@ -202,11 +198,7 @@ def test_a_clock_that_cannot_be_right_is_told(place: Workspace, moment: object, 
 
 
 def test_an_hour_that_comes_twice_stays_two_hours(place: Workspace):
-    log(
-        place.inbox / "a.jsonl",
-        asked("r-1", time="2026-10-25T02:30:00+02:00"),
-        asked("r-2", time="2026-10-25T02:30:00+01:00"),
-    )
+    log(place.inbox / "a.jsonl", asked("r-1", time="2026-10-25T02:30:00+02:00"), asked("r-2", time="2026-10-25T02:30:00+01:00"))
     capture(place)
     first, second = Lake(place.lake).query("SELECT ts FROM interactions ORDER BY native_id")["ts"].to_pylist()
     assert second - first == 3_600_000_000
@@ -235,9 +227,7 @@ def test_an_archive_is_told_and_never_unpacked(place: Workspace, name: str):
     (place.inbox / name).write_bytes(b"PK\x03\x04 whatever")
     account = capture(place)
     assert account.rejected == 1
-    assert (
-        "unpack" in rejected(place)[0][1] or "archive" in rejected(place)[0][0] or rejected(place)[0][0] == "truncated"
-    )
+    assert "unpack" in rejected(place)[0][1] or "archive" in rejected(place)[0][0] or rejected(place)[0][0] == "truncated"
 
 
 @pytest.mark.parametrize("field", ["id", "session_id", "response_id", "tenant", "prompt_name", "model_served"])
