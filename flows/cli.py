@@ -6,6 +6,7 @@ Exit codes: 0 ok · 1 unexpected · 2 usage or configuration · 3 validation fai
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -212,6 +213,7 @@ def demo(
     from flows.server import prefect_for
 
     place = new_workspace(workspace.resolve(), PROJECT, seed)
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")  # warnings of drift and the like would stand between the table's rows
     with prefect_for(place, heartbeats=False):
         from demo.play import play
         from demo.table import Table

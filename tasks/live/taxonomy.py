@@ -34,6 +34,14 @@ ORDINARY = """
     QUALIFY row_number() OVER (PARTITION BY question_key ORDER BY interaction_id) = 1 ORDER BY question_key LIMIT 3000
 """
 LATEST = "SELECT * FROM clusters QUALIFY row_number() OVER (PARTITION BY cluster_id ORDER BY turn DESC) = 1 ORDER BY cluster_id"
+# One query, without a table handed in: to take one, DuckDB imports pandas, and `status` would wait for it.
+SHOWN = f"""
+    SELECT c.*, coalesce(nullif(i.question, ''), i.response, '') AS text
+    FROM ({LATEST}) c LEFT JOIN interactions i ON i.interaction_id = c.example
+    WHERE c.state <> '{FIXED}' OR c.turn = (SELECT max(turn) FROM clusters)
+    ORDER BY c.share DESC, c.cluster_id LIMIT {{most}}
+"""
+ALL = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +81,10 @@ def _classify(workspace: Workspace, lake: Lake, number: int, batch_id: str, wind
     return lake.append("clusters", rows)[0]
 
 
-def shown(lake: Lake, most: int | None = None) -> list[Shown]:
-    """Every cluster that is not fixed, and those fixed in the newest turn: the commonest first."""
-    rows = lake.rows(Cluster, LATEST)
-    newest = max((r.turn for r in rows), default=0)
-    open_now = [r for r in rows if r.state != FIXED or r.turn == newest]
-    open_now = sorted(open_now, key=lambda r: (-r.share, r.cluster_id))[:most]
-    texts = _texts(lake, [r.example for r in open_now])
-    return [Shown(r, texts.get(r.example, "")) for r in open_now]
+def shown(lake: Lake, most: int = ALL) -> list[Shown]:
+    """Every cluster that is not fixed, and those fixed in the newest turn: the commonest first, `most` of them."""
+    rows = lake.query(SHOWN.format(most=most)).to_pylist()
+    return [Shown(text=row.pop("text"), row=Cluster(**row)) for row in rows]
 
 
 def alarmed(lake: Lake) -> list[str]:
