@@ -90,15 +90,3 @@ def alarms(rows: Sequence[Cluster]) -> list[str]:
         f" {r.first_seen}"
         for r in back
     ]
-
-
-def novelty(rows: Sequence[Cluster], turn: int) -> dict[str, float]:
-    """How new each cluster is at a turn, in (0, 1], by cluster_id: 1 in the turn of its birth or return, 1/2 in the next, ...
-
-    `rows` may hold many turns of a cluster. For selection, which spends labels where least is known.
-    """
-    since: dict[str, int] = {}
-    for r in sorted(rows, key=lambda r: r.turn):
-        if r.state in (BORN, REGRESSED) or r.cluster_id not in since:
-            since[r.cluster_id] = r.turn if r.state in (BORN, REGRESSED) else r.first_seen
-    return {c: 1.0 / (1 + max(0, turn - at)) for c, at in since.items()}

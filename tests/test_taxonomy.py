@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import orjson
 import pytest
 
-from tasks.fates import BORN, FIXED, GROWING, REGRESSED, SHRINKING, STEADY, TaxonomyParams, alarms, novelty
+from tasks.fates import BORN, FIXED, GROWING, REGRESSED, SHRINKING, STEADY, TaxonomyParams, alarms
 from tasks.records import Cluster
 from tasks.taxonomy import Failure, Taxonomy, taxonomy
 
@@ -238,11 +238,3 @@ def test_texts_without_words_and_turns_without_failures_are_no_clusters():
 def test_a_text_that_everybody_sends_alike_is_a_cluster_too():
     found = taxonomy([Failure(f"ix_{k}", "Battery flat") for k in range(9)], 100, 1, "bt_1", [], {}, ORDINARY, PARAMS)
     assert [(r.count, r.state) for r in found.rows] == [(9, BORN)]
-
-
-def test_novelty_is_one_at_birth_and_return_and_fades():
-    play = Play(8)
-    for planted in (0, 40, 0, 0, 40):
-        play.take({**AROUND, "battery": planted})
-    now = {play.kind_of[r.example]: novelty(play.rows, 5)[r.cluster_id] for r in play.rows if r.turn == 5}
-    assert now["battery"] == 1.0 and now["invoice"] == now["password"] == 1 / 5
