@@ -300,7 +300,8 @@ def test_the_name_of_a_file_may_be_a_persons(place: Workspace):
 def test_the_users_of_the_demo_stand_in_no_file_that_the_loop_made(played):
     """Six stages, a batch for people, MLflow's database, Prefect's: none of them ever saw who a user is.
 
-    The demo's company keeps its own memory in the workspace (what will be logged late); that is the outside world's, as the inbox.
+    The demo's company keeps its own memory in the workspace (what will be logged late), and its code has examples; that is the
+    outside world's, as the inbox.
     """
     place = Workspace(played.workspace)
     users = set()
@@ -316,7 +317,8 @@ def test_the_users_of_the_demo_stand_in_no_file_that_the_loop_made(played):
                 elif isinstance(row.get("user_id"), str):
                     users.add(row["user_id"].encode())
     assert len(users) > 20
-    assert found_in(place.root, [b'"' + u + b'"' for u in sorted(users)], but=(place.inbox, place.state / "demo", place.root / "demo")) == {}
+    theirs = (place.inbox, place.state / "demo", place.root / "demo")
+    assert found_in(place.root, [b'"' + u + b'"' for u in sorted(users)], but=theirs) == {}
 
 
 def _objects(value):
