@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import BadRecord
@@ -92,6 +92,7 @@ def test_so_is_feedback(changes: dict[str, Any]):
         assert rows.plain_feedback([fast], [3]).equals(rows.feedback([Placed(record, 3)]))
 
 
+@example([asked("r-1", session_id=None), asked("r-1"), said("f-1", "r-1") | {"comment": "to kim@example.org"}])
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.one_of(CHANGES.map(lambda c: asked("r-1", **c)), SAID.map(lambda c: said("f-1", "r-1") | c)), max_size=6))
 def test_a_chunk_keeps_and_reads_the_same_without_the_fast_way(documents: list[dict[str, Any]]):

@@ -282,18 +282,20 @@ def _document(document: dict, edge: Edge, origin: str, scope: str | None) -> tup
 
 
 def _conversations(read: Read, wanted: set[str]) -> dict[str, str]:
-    """The conversations of this chunk's records by those of their ids that are wanted."""
-    known: dict[str, str] = {}
+    """The conversations of this chunk's records by those of their ids that are wanted; of two with the same id, the one that
+    stood first, whichever way it was read.
+    """
+    found: list[tuple[int, str, str]] = []  # line, id, conversation
     ids = ("trace_id", "response_id", "native_id")
     few = pa.array(wanted, pa.string())
     for table in read.plain_interactions:
         for name in ids:
-            named = table.filter(pc.is_in(table[name], few)).select([name, "session_id"])
-            known.update(zip(*named.to_pydict().values(), strict=True))
+            named = table.filter(pc.is_in(table[name], few)).select(["raw_line", name, "session_id"])
+            found += zip(*named.to_pydict().values(), strict=True)
     for placed in read.interactions:
         raw: RawInteraction = placed.record
         # As redact.conversation: what a Langfuse score knows is the trace.
         session = "" if raw.dialect == "langfuse" else raw.session_id
         scope = session or raw.trace_id or raw.native_id
-        known.update((id, scope) for name in ids if (id := getattr(raw, name)) in wanted)
-    return known
+        found += [(placed.line, id, scope) for name in ids if (id := getattr(raw, name)) in wanted]
+    return {id: scope for _, id, scope in sorted(found, reverse=True)}
