@@ -51,7 +51,7 @@ ANNOTATOR, ANSWERED_AT = "ragtruth", ("2025-01-12T12:00:00Z", "2025-01-19T12:00:
 # What this use needs otherwise than a support desk; see the docstring for the half that is held out.
 CHANGED = {
     "split": {"holdout_share": 0.5},
-    "select": {"budget": 400, "audit_holdout": 250, "audit_open": 130},
+    "select": {"budget": 400, "audit_holdout": 250, "audit_open": 130, "per_group": 6},  # six answers to each prompt: pairs
     "annotate": {"overlap": 1},
     "retrain": {"min_new_labels": 100},
     "curate": {"min_votes": 1},
