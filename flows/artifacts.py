@@ -110,6 +110,13 @@ def rates(found: Rates) -> None:
     ]
     if found.trend:
         lines += ["", f"Trend: {found.trend.statement}"]
+    if found.judge:
+        c = found.judge.calibration
+        lines += [
+            "",
+            f"The judge, corrected: {interval(found.judge.estimate)}; it caught {c.caught} of {c.wrong} errors and passed"
+            f" {c.passed} of {c.right} right answers beside people",
+        ]
     if audit.slices:
         lines += ["", "| slice | error rate, 95% interval | labels |", "|---|---|---|"]
         lines += [f"| {name} | {interval(e)} | {e.n} |" for name, e in audit.slices.items()]

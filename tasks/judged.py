@@ -15,6 +15,26 @@ from scipy import stats
 from tasks.estimate import LEVEL, Estimate
 
 MIN_LABELS = 20  # human labels of either kind below which a judge counts as uncalibrated
+# SQL: whether a judge sees an interaction at random, whatever anybody thinks of it. Its id alone decides, so that the sample is
+# known for ever; `{share}` of all traffic.
+DRAWN = "('0x' || left(sha256(interaction_id), 8))::UBIGINT < {share} * 4294967296"
+
+
+@dataclass(frozen=True, slots=True)
+class LLMJudgeParams:
+    """`model` '' is no judge. Prices are USD per million tokens; `max_usd` bounds a run. `min_labels` of right and of wrong
+    answers each, from people, beside its opinions make a judge calibrated; `random_share` of all traffic it sees at random.
+    """
+
+    model: str
+    max_items: int
+    max_usd: float
+    usd_in: float
+    usd_out: float
+    timeout_s: float
+    retries: int
+    min_labels: int
+    random_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +47,17 @@ class Calibration:
     right: int
 
 
-def corrected_rate(called_wrong: int, judged: int, calibration: Calibration, level: float = LEVEL) -> Estimate:
+def corrected_rate(
+    called_wrong: int, judged: int, calibration: Calibration, min_labels: int = MIN_LABELS, level: float = LEVEL
+) -> Estimate:
     """Rogan and Gladen's estimate (1978) with Lang and Reiczigel's interval (2014).
 
     The interval holds the uncertainty of sensitivity and specificity besides that of the verdicts. NaN where the judge is
-    uncalibrated: fewer than MIN_LABELS labels of either kind, or not shown to tell wrong from right at all.
+    uncalibrated: fewer than `min_labels` labels of either kind, or not shown to tell wrong from right at all.
     """
     c = calibration
     unknown = Estimate(math.nan, math.nan, math.nan, c.wrong + c.right)
-    if judged <= 0 or min(c.wrong, c.right) < MIN_LABELS:
+    if judged <= 0 or min(c.wrong, c.right) < min_labels:
         return unknown
     z = float(stats.norm.ppf((1 + level) / 2))
     # A little is added to every count, as Agresti and Coull do, so that 0 and 1 have a spread too.

@@ -102,6 +102,41 @@ def test_the_pool_knows_slices_minutes_and_what_is_new(place: Workspace):
     assert short.novelty < long.novelty
 
 
+def judge_that(place: Workspace, names: list[str], wrong: set[str], least: int) -> None:
+    Lake(place.lake).append(
+        "signals",
+        [Signal(f"sg_j{n}", f"ix_{n}", "judge" if n in wrong else "judge_right", 0.8, "because") for n in names],
+    )
+    path = place.root / "params.yaml"
+    text = path.read_text().replace("min_labels: 50 ", f"min_labels: {least} ").replace("random_share: 0.02", "random_share: 1.0")
+    path.write_text(text)
+
+
+def test_a_judge_is_corrected_by_what_people_found_it_to_miss(place: Workspace, monkeypatch: pytest.MonkeyPatch):
+    """It misses every fourth error and blames nobody; what nobody labelled is as wrong as the rest."""
+    monkeypatch.setattr(snapshot, "last", lambda _: None)
+    names = [f"{batch}{k:02d}" for batch in "ab" for k in range(N)]
+    others = [f"u{k:03d}" for k in range(400)]
+    german = {n for n in names if int(n[1:]) % 4 == 0} | {n for n in others if int(n[1:]) % 4 == 0}
+    Lake(place.lake).append("interactions", [interaction(n) for n in others])
+    judge_that(place, names + others, {n for n in german if int(n[1:]) % 16}, least=20)
+    found = rates(place, agreement(place).labels).judge
+    c = found.calibration
+    assert (c.wrong, c.right, c.passed) == (20, 60, 60) and c.caught == 14
+    assert found.estimate.low < 0.25 < found.estimate.high
+    assert found.estimate.value > sum(int(n[1:]) % 16 > 0 for n in german) / 480, "more is wrong than it says"
+    write_rates(place)
+    assert "error rate by the judge, corrected" in status.as_text(status.read(place))
+
+
+def test_a_judge_beside_too_few_labels_has_no_rate(place: Workspace, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(snapshot, "last", lambda _: None)
+    judge_that(place, [f"a{k:02d}" for k in range(N)], set(), least=50)
+    assert math.isnan(rates(place, agreement(place).labels).judge.estimate.value)
+    write_rates(place)
+    assert "the judge is not calibrated, and only ranks" in status.as_text(status.read(place))
+
+
 def test_a_slice_that_no_interaction_has_is_refused(place: Workspace):
     text = (place.root / "params.yaml").read_text(encoding="utf-8")
     (place.root / "params.yaml").write_text(text.replace("[model_version,", "[modell_version,"), encoding="utf-8")

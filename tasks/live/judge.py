@@ -25,6 +25,7 @@ import httpx
 import msgspec
 
 from tasks.errors import Refused
+from tasks.judged import LLMJudgeParams
 from tasks.records import Signal, content_id
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -50,22 +51,6 @@ TWO = RULES.format(
     what="a question, retrieved documents, and two answers, first and second",
     task="Say which answer is better. Their order is random and means nothing.",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class LLMJudgeParams:
-    """`model` '' is no judge. Prices are USD per million tokens; `max_usd` bounds a run. `min_labels` of right and of wrong
-    answers each, from people, beside its opinions make a judge calibrated.
-    """
-
-    model: str
-    max_items: int
-    max_usd: float
-    usd_in: float
-    usd_out: float
-    timeout_s: float
-    retries: int
-    min_labels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +87,6 @@ class Looked:
     left: int
     usd: float
     stopped: str
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How often the judge called wrong answers wrong, and right ones right, where people had labelled; NaN without labels."""
-
-    sensitivity: float
-    specificity: float
-    wrong: int
-    right: int
-    calibrated: bool
 
 
 class Verdict(msgspec.Struct, forbid_unknown_fields=True):
@@ -296,22 +270,6 @@ def signals(opinions: Iterable[Opinion], model: str) -> list[Signal]:
             )
         )
     return made
-
-
-def standing(opinions: Mapping[str, float], labels: Mapping[str, float], params: LLMJudgeParams) -> Standing:
-    """The judge beside people: `opinions` and `labels` are probabilities of being wrong, by interaction.
-
-    Calibrated are only as many labels of both kinds as params ask for; until then it may rank, and nothing else.
-    """
-    both = [(opinions[i] >= 0.5, labels[i] >= 0.5) for i in opinions.keys() & labels.keys()]
-    wrong, right = [o for o, label in both if label], [o for o, label in both if not label]
-    return Standing(
-        sensitivity=sum(wrong) / len(wrong) if wrong else float("nan"),
-        specificity=sum(not o for o in right) / len(right) if right else float("nan"),
-        wrong=len(wrong),
-        right=len(right),
-        calibrated=min(len(wrong), len(right)) >= params.min_labels,
-    )
 
 
 def _short(value):

@@ -21,6 +21,7 @@ from tasks.estimate import (
     trend,
 )
 from tasks.examples import served_action
+from tasks.judged import DRAWN, Calibration, LLMJudgeParams, corrected_rate
 from tasks.live.lake import Lake
 from tasks.live.pool import slices_of
 from tasks.live.workspace import Workspace
@@ -66,12 +67,23 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True)
+class Judge:
+    """The judge beside people, on the audits; and the error rate of what it saw at random, corrected (NaN: uncalibrated)."""
+
+    calibration: Calibration
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class Rates:
-    """What the audits say by now: each batch's, how the rate moves over them, and which detectors earn their place."""
+    """What the audits say by now: each batch's, how the rate moves over them, which detectors earn their place, and what a
+    judge is worth where there is one.
+    """
 
     audits: list[Audit]
     trend: Trend | None
     detectors: list[Earning]
+    judge: Judge | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +121,8 @@ def rates(workspace: Workspace, labels: list[Label]) -> Rates:
         if d.answered
     ]
     params = workspace.params("earning", EarningParams)
-    return Rates(found, trend([a.estimate for a in found], params.alpha), earning(turns, params))
+    judge = _judge(workspace, [a for t in turns for a in t.audited])
+    return Rates(found, trend([a.estimate for a in found], params.alpha), earning(turns, params), judge)
 
 
 def precisions(workspace: Workspace, labels: list[Label]) -> dict[str, Precision]:
@@ -134,6 +147,23 @@ def _audit(batch_id: str, drawn: _Drawn) -> Audit:
     estimate = error_rate(list(drawn.strata.values()))
     known = {} if math.isnan(estimate.value) else {s: error_rate_in(drawn.labelled, i) for s, i in drawn.slices.items()}
     return Audit(batch_id, estimate, dict(sorted(known.items())))
+
+
+def _judge(workspace: Workspace, audited: list[Audited]) -> Judge | None:
+    """Calibrated on random labels only: of what was mined, a judge sees the errors that detectors see."""
+    params = workspace.params("llm_judge", LLMJudgeParams)
+    rows = Lake(workspace.lake).query(
+        f"""SELECT interaction_id, bool_or(detector = 'judge') AS wrong, {DRAWN.format(share=params.random_share)} AS drawn
+            FROM signals WHERE detector IN ('judge', 'judge_right') GROUP BY interaction_id"""
+    ).to_pylist()
+    if not rows:
+        return None
+    called = {r["interaction_id"]: r["wrong"] for r in rows}
+    beside = [(called[a.interaction_id], a.wrong >= 0.5) for a in audited if a.interaction_id in called]
+    wrong, right = [c for c, label in beside if label], [not c for c, label in beside if not label]
+    calibration = Calibration(sum(wrong), len(wrong), sum(right), len(right))
+    seen = [r["wrong"] for r in rows if r["drawn"]]
+    return Judge(calibration, corrected_rate(sum(seen), len(seen), calibration, params.min_labels))
 
 
 def _drawn(workspace: Workspace, labels: list[Label]) -> dict[str, _Drawn]:

@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.judged import DRAWN, LLMJudgeParams
 from tasks.live import known, registry
 from tasks.live.feedback import RESOLVED, stream
 from tasks.live.lake import Lake, Pending
@@ -151,18 +152,14 @@ def detected(workspace: Workspace, lake: Lake, rated: Callable[[pa.Table], pa.Ta
     return dict(sorted(counts.items()))
 
 
-# Half of what the judge sees is the most suspicious, half is random: an error rate of its own needs both kinds of answers.
-UNJUDGED = """
-    WITH suspicion AS (SELECT interaction_id, max(score) AS most FROM signals GROUP BY interaction_id),
-    open AS (
-        SELECT i.*, row_number() OVER (ORDER BY coalesce(most, 0) DESC, interaction_id) AS rank,
-               row_number() OVER (ORDER BY sha256(interaction_id)) AS draw
-        FROM interactions i LEFT JOIN suspicion USING (interaction_id)
-        WHERE question <> '' AND interaction_id NOT IN (SELECT interaction_id FROM candidates)
-          AND interaction_id NOT IN (SELECT interaction_id FROM signals WHERE detector IN ('judge', 'judge_right'))
-    )
+# First what the judge sees at random, from which an error rate of its own can be told; then the most suspicious.
+UNJUDGED = f"""
+    WITH suspicion AS (SELECT interaction_id, max(score) AS most FROM signals GROUP BY interaction_id)
     SELECT interaction_id, question, json_extract_string(contexts, '$[*].text') AS documents, response
-    FROM open WHERE rank <= $half OR draw <= $half ORDER BY interaction_id"""
+    FROM interactions LEFT JOIN suspicion USING (interaction_id)
+    WHERE question <> '' AND interaction_id NOT IN (SELECT interaction_id FROM candidates)
+      AND interaction_id NOT IN (SELECT interaction_id FROM signals WHERE detector IN ('judge', 'judge_right'))
+    ORDER BY {DRAWN.format(share="$share")} DESC, coalesce(most, 0) DESC, interaction_id LIMIT $most"""
 
 
 def judged(workspace: Workspace) -> dict[str, int]:
@@ -171,10 +168,10 @@ def judged(workspace: Workspace) -> dict[str, int]:
         return {}
     from tasks.live import judge
 
-    params, at = workspace.params("llm_judge", judge.LLMJudgeParams), judge.endpoint()
+    params, at = workspace.params("llm_judge", LLMJudgeParams), judge.endpoint()
     if not params.model or at is None:
         return {}
-    rows = Lake(workspace.lake).query(UNJUDGED, {"half": params.max_items // 2}).to_pylist()
+    rows = Lake(workspace.lake).query(UNJUDGED, {"share": params.random_share, "most": params.max_items}).to_pylist()
     looked = judge.Judge(at, params).look(judge.Seen(**r) for r in rows)
     found = judge.signals(looked.opinions, params.model)
     with workspace.lock("lake"):

@@ -111,6 +111,15 @@ def _rates(rates: dict[str, Any] | None) -> list[str]:
         for d in rates["detectors"]
         if d["verdict"] in ("stopped", "worthless")
     ]
+    if judge := rates.get("judge"):
+        c, e = judge["calibration"], judge["estimate"]
+        beside = f"it caught {c['caught']} of {c['wrong']} errors and passed {c['passed']} of {c['right']} right answers"
+        if e["value"] is None:
+            lines.append(f"  the judge is not calibrated, and only ranks: {beside} (llm_judge.min_labels)")
+        else:
+            lines.append(
+                f"  error rate by the judge, corrected: {e['value']:.1%} ({e['low']:.1%} to {e['high']:.1%}); {beside}"
+            )
     return lines
 
 
