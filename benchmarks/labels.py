@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from tasks.cells import novelty, typicality
 from tasks.policy.encoder import Encoder
@@ -289,7 +290,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {e}\n  fix: --data FILE.csv with the columns text and label", file=sys.stderr)
         return 2
     started = time.perf_counter()
-    found = measure(texts, labels, given.seeds, given.budget, given.traffic or TRAFFIC_PER_LABEL * given.budget)
+    with threadpool_limits(1):  # small matrices: on a busy machine two threads wait for each other most of the time
+        found = measure(texts, labels, given.seeds, given.budget, given.traffic or TRAFFIC_PER_LABEL * given.budget)
     found["seconds"] = round(time.perf_counter() - started, 1)
     print(json.dumps(found, indent=2) if given.json else as_text(found))
     return 0
