@@ -10,6 +10,8 @@ import pytest
 from benchmarks import labels
 from benchmarks.labels import World, by_lot, main, measure, needed, peer, play
 
+pytestmark = pytest.mark.slow
+
 VERBS = ("refund", "cancel", "track", "change", "explain", "book", "move", "check")
 THINGS = ("invoice", "order", "bike", "battery", "address", "visit", "plan", "card", "bell", "lamp")
 FILLERS = ("please", "today", "quickly", "for me", "right now", "if you can", "again", "somehow", "at last", "kindly")

@@ -9,6 +9,8 @@ from scipy.special import expit
 
 from tasks.error_model import ErrorModel, ErrorModelParams, error_model
 
+pytestmark = pytest.mark.slow
+
 NOT_TRUSTED = 0.5
 
 

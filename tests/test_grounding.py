@@ -14,6 +14,8 @@ import pytest
 from tasks.grounding_model import Verdicts, grounding_model
 from tasks.signals.grounding_features import SENTENCE, Rarity, sentence_features, spans
 
+pytestmark = pytest.mark.slow
+
 HOUSE = "The house opened in 1962. Its architect was Anna Berg. It does not sell tickets at the door. Lunch is served at 7:30."
 RECORD = "\n".join(
     ("name: Corner", "hours Monday: 7:0-14:0", "hours Tuesday: 9:0-17:30", "attributes OutdoorSeating: False",

@@ -129,6 +129,7 @@ def draws() -> list[list[Candidate]]:
     return [select(traffic, {}, replace(params, seed=s), seen) for s in range(800)]
 
 
+@pytest.mark.slow
 def test_the_audit_is_uniform_whatever_the_detectors_think(draws: list[list[Candidate]]):
     for part, within in ((AUDIT_HOLDOUT, lambda r: r.side == HOLDOUT), (AUDIT_OPEN, lambda r: r.side != HOLDOUT)):
         window = [r.interaction_id for r in draws[0] if within(r) and r.window]
@@ -189,6 +190,7 @@ def test_an_empty_window_gives_an_empty_batch():
 # Diversity, quotas, risks and time
 
 
+@pytest.mark.slow
 def test_every_mined_share_over_many_draws_is_the_recorded_probability():
     # Without an audit, the chances are the same under every seed: what was recorded is what happens.
     traffic = [replace(p, in_window=False, side=TRAIN) for p in pool(90, 5)]
