@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tasks.live.labels import agreement
 from tasks.live.lake import Lake
 from tasks.live.suspicion import error_probabilities, learned
 from tasks.live.workspace import Workspace
-from tasks.records import Signal
+from tasks.records import Label, Signal
 from tasks.select import Pooled, SelectParams, suspicion
 from tests.handmade import NOON, annotation, candidate, interaction, member, workspace
 
@@ -52,16 +53,20 @@ def answered(place: Workspace, n: int) -> None:
     )
 
 
+def said(place: Workspace) -> list[Label]:
+    return agreement(place).labels
+
+
 def test_before_anybody_answered_it_is_the_noisy_or(place: Workspace):
     params = place.params("select", SelectParams)
     expected = {p.interaction_id: suspicion(p.signals, {}, params) for p in POOL}
-    assert error_probabilities(place, POOL) == pytest.approx(expected, abs=1e-6)
+    assert error_probabilities(place, POOL, said(place)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_signal_that_was_right_counts_and_one_that_was_not_does_not(place: Workspace):
-    before = error_probabilities(place, POOL)
+    before = error_probabilities(place, POOL, said(place))
     answered(place, LABELLED)
-    after = error_probabilities(place, POOL)
+    after = error_probabilities(place, POOL, said(place))
     assert after["ix_open1"] > before["ix_open1"]
     assert after["ix_open2"] < before["ix_open2"]
     assert after["ix_open1"] > 0.6 > 0.3 > after["ix_open2"]
@@ -69,7 +74,7 @@ def test_a_signal_that_was_right_counts_and_one_that_was_not_does_not(place: Wor
 
 def test_the_reason_is_readable(place: Workspace):
     answered(place, LABELLED)
-    model, features, prior = learned(place, POOL)
+    model, features, prior = learned(place, POOL, said(place))
     why = model.contributions(features, prior)
     assert why.loc["ix_open1", "right_often"] > 0
     assert why.loc["ix_open1", "right_often"] > why.loc["ix_open2", "wrong_always"]
@@ -77,9 +82,9 @@ def test_the_reason_is_readable(place: Workspace):
 
 def test_the_same_lake_gives_the_same_probabilities_whatever_the_order_of_the_pool(place: Workspace):
     answered(place, LABELLED)
-    assert error_probabilities(place, POOL) == error_probabilities(place, POOL[::-1])
+    assert error_probabilities(place, POOL, said(place)) == error_probabilities(place, POOL[::-1], said(place))
 
 
 def test_nothing_open_is_nothing_to_say(place: Workspace):
     answered(place, LABELLED)
-    assert error_probabilities(place, []) == {}
+    assert error_probabilities(place, [], said(place)) == {}

@@ -6,7 +6,7 @@
 What was logged is data for the judge and never an order: it is handed over as one JSON document between marks that nobody can
 guess. An answer that is not exactly of the schema asked for is an error, and no score. The endpoint comes from
 FLYWHEEL_JUDGE_URL and from nowhere else; redirects are not followed. An opinion is a signal: it ranks. It labels nothing, and no
-gate reads it; `standing` tells whether enough people's labels stand beside it for its error rates to be known at all.
+gate reads it; `tasks/live/labels.py` tells what it is worth beside people.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.error_model import ErrorModel, ErrorModelParams, error_model
-from tasks.live.labels import agreement, precisions
+from tasks.live.labels import precisions
 from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace
-from tasks.records import Signal
+from tasks.records import Label, Signal
 from tasks.select import Pooled, SelectParams, suspicion
 from tasks.signals import GOOD
 
@@ -41,17 +41,18 @@ STRONGEST = """
 """
 
 
-def error_probabilities(workspace: Workspace, pool: Sequence[Pooled]) -> dict[str, float]:
+def error_probabilities(workspace: Workspace, pool: Sequence[Pooled], labels: list[Label]) -> dict[str, float]:
     """interaction_id -> P(wrong) for all of `pool`; without labels the noisy-or of the signals (`select.suspicion`)."""
-    model, features, prior = learned(workspace, pool)
+    model, features, prior = learned(workspace, pool, labels)
     p = model.probability(features, prior)
     return {x.interaction_id: round(float(v), 6) for x, v in zip(pool, p, strict=True)}
 
 
-def learned(workspace: Workspace, pool: Sequence[Pooled]) -> tuple[ErrorModel, pd.DataFrame, np.ndarray]:
+def learned(
+    workspace: Workspace, pool: Sequence[Pooled], labels: list[Label]
+) -> tuple[ErrorModel, pd.DataFrame, np.ndarray]:
     """The model of this turn, with the features and the prior of `pool`: for `ErrorModel.contributions`, and for reports."""
     lake = Lake(workspace.lake)
-    labels = agreement(workspace).labels
     wrong = {x.interaction_id: x.p_wrong for x in labels}
     known = precisions(workspace, labels)
     params = workspace.params("select", SelectParams)

@@ -60,9 +60,10 @@ def send(workspace: Workspace) -> Batch | None:
         waiting = pool(lake, params, workspace.params("annotate", AnnotateParams).overlap)
         if sum(p.in_window for p in waiting) < params.min_window:
             return None
-        p_wrong = error_probabilities(workspace, waiting)
+        labels = agreement(workspace).labels
+        p_wrong = error_probabilities(workspace, waiting, labels)
         waiting = [replace(w, p_wrong=p_wrong[w.interaction_id]) for w in waiting]
-        rows = select(waiting, precisions(workspace, agreement(workspace).labels), params)
+        rows = select(waiting, precisions(workspace, labels), params)
         lake.append("candidates", rows)
         classify(workspace, lake)
         return _write(workspace, lake, rows[0].batch_id)
