@@ -92,6 +92,7 @@ def test_so_is_feedback(changes: dict[str, Any]):
         assert rows.plain_feedback([fast], [3]).equals(rows.feedback([Placed(record, 3)]))
 
 
+@example([asked("r-1", contexts=[{"id": "a", "text": "", "score": 1e16}])])
 @example([asked("r-1", session_id=None), asked("r-1"), said("f-1", "r-1") | {"comment": "to kim@example.org"}])
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.one_of(CHANGES.map(lambda c: asked("r-1", **c)), SAID.map(lambda c: said("f-1", "r-1") | c)), max_size=6))

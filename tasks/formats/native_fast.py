@@ -21,6 +21,8 @@ EARLIEST, LATEST = EPOCH + timedelta(microseconds=EARLIEST_US), EPOCH + timedelt
 Id = Annotated[str, msgspec.Meta(min_length=1)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+# From 1e16 on orjson, which writes canonical JSON, and msgspec spell the same number in two ways.
+Score = Annotated[float, msgspec.Meta(gt=-1e16, lt=1e16)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -32,7 +34,7 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 class Context(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     id: str = ""
-    score: float | None = None
+    score: Score | None = None
     text: str = ""
 
 
