@@ -1,13 +1,13 @@
-"""Six people who read what the loop sends them; five are good at it and one does not care.
+"""Seven people who read what the loop sends them: five are good at it, one is careless, one does not read at all; and an expert.
 
-    in    batch.jsonl      {"batch_id":"b-3","candidate_id":"ix_5c0..","kind":"answer","content_hash":"..",
-                            "question":..,"history":[..],"contexts":[..],"response":"..","wanted":3,"guideline":".."}
-          catalogue.jsonl  {"id":"billing-refund","kind":"answer","topic":"billing","title":..,"text":..,"source":..}
-    out   b-3-ada.jsonl    {"batch_id":"b-3","candidate_id":"ix_5c0..","content_hash":"..","annotator":"ada",
-                            "verdict":"wrong","correction":"billing-refund","note":"","guideline":"..","time":".."}
+    in    batch.jsonl, batch-2.jsonl, …   {"batch_id":"b-3","candidate_id":"cd_5c0..","kind":"answer","content_hash":"..","role":..,
+                                           "contexts":[..],"response":"..","wanted":2,"answered_by":[..],"guideline":"..", …}
+          catalogue.jsonl                 {"id":"billing-refund","kind":"answer","topic":"billing","title":..,"text":..,"source":..}
+    out   b-3-ada.jsonl                   {"batch_id":"b-3","candidate_id":"cd_5c0..","kind":"answer","content_hash":"..",
+                                           "annotator":"ada","value":{"verdict":"wrong","correction":"billing-refund"},"time":".."}
 
-Somebody of skill p has the true action in mind with probability p, else a plausible other one. What they answer follows
-from that alone: "right" where the served text is exactly the text of the action in their mind.
+Somebody of skill p has the true action in mind with probability p, else a plausible other one. What they answer follows from
+that alone: "right" where the served text is exactly the text of the action in their mind.
 """
 
 from __future__ import annotations
@@ -24,23 +24,28 @@ from demo.chance import chance
 from demo.drop import compact, drop
 from demo.week import FIRST_MONDAY, SECOND, WEEK, stamp
 
-SKILLS = {"ada": 0.97, "bruno": 0.96, "chiara": 0.95, "dmitri": 0.93, "emeka": 0.90, "fritz": 0.55}
-CARELESS = "fritz"
-CARELESS_NOD = 0.60
+SKILLS = {"ada": 0.97, "bruno": 0.96, "chiara": 0.95, "dmitri": 0.93, "emeka": 0.90, "fritz": 0.95, "gus": 0.0}
+CARELESS, CARELESS_SHARE = "fritz", 0.30  # of his answers are given without reading
+SPAMMER = "gus"  # finds everything right, and the documents all alike
+EXPERT, EXPERT_SKILL = "hanna", 0.99
+PEOPLE = [{"annotator": name, "role": "annotator"} for name in SKILLS] + [{"annotator": EXPERT, "role": "expert"}]
 SAME_TOPIC = 0.70
-SECONDS_PER_ANSWER = (15, 90)
+SECONDS_PER_ANSWER, SECONDS_OF_A_SPAMMER = (15, 90), (2, 6)
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """One row of batch.jsonl, as far as a person needs it; `answered_by` names people who need not be asked again."""
+class Question:
+    """One ask of a batch, as far as a person needs it; `answered_by` names people who need not be asked again."""
 
     batch_id: str
     candidate_id: str
+    kind: str
     content_hash: str
+    contexts: tuple[str, ...]
     response: str
     wanted: int
     guideline: str
+    role: str
     answered_by: tuple[str, ...]
 
 
@@ -50,20 +55,13 @@ class Opinion:
 
     batch_id: str
     candidate_id: str
+    kind: str
     content_hash: str
     annotator: str
-    verdict: str
-    correction: str
-    note: str
+    value: dict[str, Any]
     guideline: str
+    seconds: int
     time: str
-
-    def line(self) -> str:
-        """JSON without `correction` where the served answer was right."""
-        row = asdict(self)
-        if self.verdict == "right":
-            del row["correction"]
-        return compact(row)
 
 
 class Catalogue:
@@ -72,7 +70,16 @@ class Catalogue:
     def __init__(self, path: Path) -> None:
         rows = _rows(path)
         self.texts = {row["id"]: row["text"] for row in rows}
+        self.kinds = {row["id"]: row["kind"] for row in rows}
+        self.ids = {row["text"]: row["id"] for row in rows}
         self._topics = {row["id"]: row["topic"] for row in rows}
+
+    def grade(self, text: str, action: str) -> int:
+        """How relevant a document is to somebody who has this action in mind: 3, 1 for its neighbours, 0."""
+        found = self.ids.get(text)
+        if found == action:
+            return 3
+        return int(found is not None and self._topics[found] != "" and self._topics[found] == self._topics[action])
 
     def other(self, action: str, rng: Generator) -> str:
         """A plausible confusion: mostly a neighbour of the same topic, sometimes anything else."""
@@ -88,82 +95,117 @@ def answer_batch(
     answers_dir: Path,
     truth: Mapping[str, str],
     seed: int,
-    overlap: int = 3,
     start_ns: int = FIRST_MONDAY + WEEK,
 ) -> int:
-    """Answer a whole batch; returns how many answers were written.
+    """Answer what a batch asks and nobody has answered yet; returns how many answers were written.
 
-    `truth` maps candidate_id to the true action; `overlap` is how many people answer where a row does not say
-    `wanted`; `start_ns` is when they begin. The same batch gives the same files.
+    `truth` maps candidate_id to the true action; `start_ns` is when they begin. The same batch gives the same files.
     """
-    candidates = [_candidate(row, overlap) for row in _rows(Path(outbox_batch_dir) / "batch.jsonl")]
-    catalogue = Catalogue(Path(outbox_batch_dir) / "catalogue.jsonl")
-    by_desk: dict[tuple[str, str], list[Candidate]] = {}
-    for candidate in sorted(candidates, key=lambda c: (c.batch_id, c.candidate_id)):
-        for annotator in _chosen(candidate, seed):
-            by_desk.setdefault((candidate.batch_id, annotator), []).append(candidate)
-    for (batch_id, annotator), desk in sorted(by_desk.items()):
-        pace, time_ns, lines = chance(seed, "pace", batch_id, annotator), start_ns, []
-        for candidate in desk:
-            time_ns += int(pace.integers(*SECONDS_PER_ANSWER)) * SECOND
-            action = _action_in_mind(candidate, annotator, truth[candidate.candidate_id], catalogue, seed)
-            lines.append(_opinion(candidate, annotator, action, catalogue, time_ns).line())
-        drop(Path(answers_dir) / f"{batch_id}-{annotator}.jsonl", lines)
-    return sum(len(desk) for desk in by_desk.values())
+    folder, written = Path(outbox_batch_dir), 0
+    catalogue = Catalogue(folder / "catalogue.jsonl")
+    for asked in sorted(folder.glob("batch*.jsonl")):
+        answered = Path(answers_dir) / f".{folder.name}-{asked.stem}.answered"
+        if answered.exists():
+            continue
+        later = int(asked.stem.partition("-")[2] or 1) * 24 * 3600 * SECOND  # a round a day
+        by_desk: dict[str, list[Question]] = {}
+        for question in sorted((_question(r) for r in _rows(asked)), key=lambda q: (q.candidate_id, q.kind)):
+            for annotator in _chosen(question, seed):
+                by_desk.setdefault(annotator, []).append(question)
+        for annotator, desk in sorted(by_desk.items()):
+            lines = _lines(desk, annotator, truth, catalogue, seed, start_ns + later)
+            drop(Path(answers_dir) / f"{folder.name}-{asked.stem}-{annotator}.jsonl", lines)
+            written += len(lines)
+        answered.parent.mkdir(parents=True, exist_ok=True)
+        answered.touch()
+    return written
 
 
 def batch_candidates(outbox_batch_dir: Path) -> list[str]:
     """The candidate ids of a batch."""
-    return [str(row["candidate_id"]) for row in _rows(Path(outbox_batch_dir) / "batch.jsonl")]
+    return sorted({str(row["candidate_id"]) for row in _rows(Path(outbox_batch_dir) / "batch.jsonl")})
 
 
-def _chosen(candidate: Candidate, seed: int) -> list[str]:
-    # A rotation of its own for each candidate: fixed triples would make the agreement of strangers unmeasurable.
-    order = chance(seed, "rota", candidate.batch_id, candidate.candidate_id).permutation(len(SKILLS))
+def _lines(
+    desk: list[Question], annotator: str, truth: Mapping[str, str], catalogue: Catalogue, seed: int, time_ns: int
+) -> list[str]:
+    pace, lines = chance(seed, "pace", desk[0].batch_id, annotator), []
+    for question in desk:
+        seconds = int(pace.integers(*(SECONDS_OF_A_SPAMMER if annotator == SPAMMER else SECONDS_PER_ANSWER)))
+        time_ns += seconds * SECOND
+        action = _action_in_mind(question, annotator, truth[question.candidate_id], catalogue, seed)
+        lines.append(compact(asdict(_opinion(question, annotator, action, catalogue, seconds, time_ns))))
+    return lines
+
+
+def _chosen(question: Question, seed: int) -> list[str]:
+    if question.role == "expert":
+        return [EXPERT]
+    # A rotation of its own for each candidate: fixed pairs would make the agreement of strangers unmeasurable.
+    order = chance(seed, "rota", question.batch_id, question.candidate_id, question.kind).permutation(len(SKILLS))
     names = list(SKILLS)
-    free = [names[i] for i in order if names[i] not in candidate.answered_by]
-    return free[: candidate.wanted]
+    free = [names[i] for i in order if names[i] not in question.answered_by]
+    return free[: question.wanted]
 
 
-def _action_in_mind(candidate: Candidate, annotator: str, true_action: str, catalogue: Catalogue, seed: int) -> str:
+def _action_in_mind(question: Question, annotator: str, true_action: str, catalogue: Catalogue, seed: int) -> str:
     # Without the batch in the stream's name: asked twice about the same candidate, a person thinks the same.
-    rng = chance(seed, "mind", annotator, candidate.candidate_id)
-    if rng.random() < SKILLS[annotator]:
-        return true_action
-    if annotator == CARELESS:
-        served = next((i for i, text in catalogue.texts.items() if text == candidate.response), None)
-        if served is not None and rng.random() < CARELESS_NOD:
-            return served
+    rng = chance(seed, "mind", annotator, question.candidate_id)
+    if annotator == SPAMMER:
+        return catalogue.ids.get(question.response, "refuse")
+    if annotator == CARELESS and rng.random() < CARELESS_SHARE:
         return list(catalogue.texts)[rng.integers(len(catalogue.texts))]
-    return catalogue.other(true_action, rng)
+    skill = EXPERT_SKILL if annotator == EXPERT else SKILLS[annotator]
+    return true_action if rng.random() < skill else catalogue.other(true_action, rng)
 
 
-def _opinion(candidate: Candidate, annotator: str, action: str, catalogue: Catalogue, time_ns: int) -> Opinion:
-    right = catalogue.texts[action] == candidate.response
+def _opinion(
+    question: Question, annotator: str, action: str, catalogue: Catalogue, seconds: int, time_ns: int
+) -> Opinion:
     return Opinion(
-        batch_id=candidate.batch_id,
-        candidate_id=candidate.candidate_id,
-        content_hash=candidate.content_hash,
+        batch_id=question.batch_id,
+        candidate_id=question.candidate_id,
+        kind=question.kind,
+        content_hash=question.content_hash,
         annotator=annotator,
-        verdict="right" if right else "wrong",
-        correction="" if right else action,
-        note="",
-        guideline=candidate.guideline,
+        value=_VALUES[question.kind](question, action, catalogue),
+        guideline=question.guideline,
+        seconds=seconds,
         time=stamp(time_ns),
     )
 
 
-def _candidate(row: dict[str, Any], overlap: int) -> Candidate:
-    if row["kind"] != "answer":
-        raise ValueError(f"{row['candidate_id']}: these people answer kind 'answer', not {row['kind']!r}")
-    return Candidate(
+def _answer(question: Question, action: str, catalogue: Catalogue) -> dict[str, Any]:
+    right = catalogue.texts[action] == question.response
+    return {"verdict": "right"} if right else {"verdict": "wrong", "correction": action}
+
+
+def _action(question: Question, action: str, catalogue: Catalogue) -> dict[str, Any]:
+    kind = catalogue.kinds[action]
+    return {"action": kind, "route": "support"} if kind == "escalate" else {"action": kind}
+
+
+def _relevance(question: Question, action: str, catalogue: Catalogue) -> dict[str, Any]:
+    return {"grades": {str(i): catalogue.grade(text, action) for i, text in enumerate(question.contexts)}}
+
+
+_VALUES = {"answer": _answer, "action": _action, "relevance": _relevance}
+
+
+def _question(row: dict[str, Any]) -> Question:
+    if row["kind"] not in _VALUES:
+        raise ValueError(f"{row['candidate_id']}: these people answer {', '.join(_VALUES)}, not {row['kind']!r}")
+    return Question(
         batch_id=str(row["batch_id"]),
         candidate_id=str(row["candidate_id"]),
+        kind=str(row["kind"]),
         content_hash=str(row["content_hash"]),
+        contexts=tuple(str(c.get("text", "")) for c in row["contexts"]),
         response=str(row["response"]),
-        wanted=int(row.get("wanted", overlap)),
+        wanted=int(row["wanted"]),
         guideline=str(row["guideline"]),
-        answered_by=tuple(row.get("answered_by", ())),
+        role=str(row["role"]),
+        answered_by=tuple(row["answered_by"]),
     )
 
 

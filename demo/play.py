@@ -14,6 +14,9 @@ from demo.workspace import MARK
 from flows.turn import Turn, turn
 from tasks.errors import Refused
 from tasks.live import registry
+from tasks.live.handoff.follow_up import follow_up
+from tasks.live.handoff.receive import receive
+from tasks.live.handoff.send import Batch
 from tasks.live.labels import agreement, audits
 from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace
@@ -80,7 +83,7 @@ def _one_turn(workspace: Workspace, company: Company, number: int) -> Score:
     sent = turn(workspace.root)
     if sent.sent is None:
         raise Refused("the turn sent no batch", "lower select.min_window, or play more sessions")
-    company.annotate(sent.sent.folder, response_ids(workspace, sent.sent.batch_id))
+    annotate(workspace, company, sent.sent)
     answered = turn(workspace.root)
     return _score(workspace, company, number, champion, sent, answered)
 
@@ -130,9 +133,17 @@ def _verdict_right(
     return {"promote": gain > 0, "refuse": gain <= 0, "inconclusive": gain <= NO_DIFFERENCE}[verdict]
 
 
+def annotate(workspace: Workspace, company: Company, batch: Batch) -> None:
+    """People answer; whoever is not sure is asked again, until nothing is open. The turn after it finds it all received."""
+    ids = response_ids(workspace, batch.batch_id)
+    while company.annotate(batch.folder, ids):
+        receive(workspace)
+        follow_up(workspace)
+
+
 def response_ids(workspace: Workspace, batch_id: str) -> dict[str, str]:
     rows = Lake(workspace.lake).query(
-        "SELECT candidate_id, response_id FROM candidates JOIN interactions USING (interaction_id) WHERE batch_id = $batch",
+        "SELECT DISTINCT candidate_id, response_id FROM asks JOIN interactions USING (interaction_id) WHERE batch_id = $batch",
         {"batch": batch_id},
     )
     return dict(zip(rows["candidate_id"].to_pylist(), rows["response_id"].to_pylist(), strict=True))

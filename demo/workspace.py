@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from demo.annotators import PEOPLE
 from demo.knowledge import approved_answers, load_knowledge
 from tasks.live import snapshot
 from tasks.live.workspace import Workspace, write_durably
@@ -25,6 +26,7 @@ def new_workspace(directory: Path, source: Path, seed: int) -> Workspace:
     finally:
         answers.unlink()
     (workspace.state / MARK).mkdir()
+    write_jsonl(workspace.data / "annotators.jsonl", PEOPLE)
     # The same seed must print the same table, pseudonyms and all. A real workspace keeps the random key of `init`.
     write_durably(workspace.state / "pseudonym.key", digest(f"demo {seed}".encode()).encode())
     return workspace

@@ -11,7 +11,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from tasks.drift import Drift
 from tasks.earning import STOPPED, WORTHLESS
 from tasks.estimate import Estimate
-from tasks.live.handoff.files import Batch
+from tasks.live.handoff.follow_up import FollowUp
+from tasks.live.handoff.send import Batch
 from tasks.live.intake import Account
 from tasks.live.labels import Rates
 from tasks.live.mining import Mined
@@ -49,10 +50,42 @@ def batch(sent: Batch) -> None:
         "",
         "| part | candidates |",
     ]
-    lines += ["|---|---|", *(f"| {part} | {n} |" for part, n in sent.parts.items()), "", f"Folder: `{sent.folder}`"]
+    lines += ["|---|---|", *(f"| {part} | {n} |" for part, n in sent.parts.items())]
+    lines += ["", "| question | asked |", "|---|---|", *(f"| {kind} | {n} |" for kind, n in sent.asks.items())]
+    lines += ["", f"With {sent.gold} gold questions among them; {sent.withheld} withheld for personal data", "", f"Where: `{sent.folder}`"]
     text = "\n".join(lines)
     get_run_logger().info("sent %s of %s to %s", sent.parts, sent.window, sent.folder)
     create_markdown_artifact(key="batch", markdown=text, description="The batch that was handed to people")
+
+
+def people(followed: FollowUp, found: Quality) -> None:
+    """How many questions are out, back, disputed and late; who answers how well; what people disagree about."""
+    if not found.kinds:
+        return
+    lines = [
+        f"**{followed.open:,} questions open**, {followed.late:,} of them late, {followed.expired:,} given up;"
+        f" asked again {sum(followed.again.values()):,}, of experts {sum(followed.experts.values()):,},"
+        f" anew under a changed guideline {sum(followed.reworded.values()):,}",
+        "",
+        "| question | out | back | settled | disputed | agreement | answers each | cost a label |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {k.kind} | {k.out:,} | {k.back:,} | {k.settled:,} | {k.disputed:,} | {agreement_text(k)} | {k.answers_each:.1f} |"
+        f" {k.cost_per_label:.2f} |"
+        for k in found.kinds
+    ]
+    lines += ["", f"A corrected error cost {found.cost_per_error:.2f}." if math.isfinite(found.cost_per_error) else ""]
+    get_run_logger().info("open %d, late %d, asked again %s, experts %s", followed.open, followed.late, followed.again, followed.experts)
+    create_markdown_artifact(key="people", markdown="\n".join(lines), description="Questions to people, and how far they agree")
+    named = [f"{c.annotator}: {c.verdict}, {'; '.join(c.why)}" for c in found.annotators if c.verdict in NAMED]
+    for text in named:
+        get_run_logger().warning("annotator %s", text)
+    rows = [annotator_row(c) for c in found.annotators]
+    create_table_artifact(key="annotators", table=rows, description=" · ".join(named) or "Everybody answers as well as the others")
+    if found.clauses:
+        table = [{"guideline": c.guideline, "clause": c.clause, "questions": c.questions, "disagreed": c.text} for c in found.clauses]
+        create_table_artifact(key="guideline-debugger", table=table, description="Clauses that people disagree about, most first")
 
 
 def clusters(found: list[Shown], alarms: list[str]) -> None:

@@ -15,7 +15,15 @@ from typing import Annotated
 import typer
 
 from flows import capture_cli
-from flows.shown import JsonOption, WorkspaceOption, account_text, find, keep_stdout_for_the_document, show
+from flows.shown import (
+    JsonOption,
+    WorkspaceOption,
+    account_text,
+    find,
+    followed_text,
+    keep_stdout_for_the_document,
+    show,
+)
 from tasks.errors import GATE_REFUSED, INTERRUPTED, OK, UNEXPECTED, USAGE, Refused
 
 app = typer.Typer(
@@ -70,12 +78,12 @@ def mine(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
 
 @app.command()
 def send(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Choose the next batch and write it to data/outbox for people."""
-    from tasks.live.handoff.files import send
+    """Choose the next batch and hand it to people: in data/outbox, or in the tool that annotate.tool names."""
+    from tasks.live.handoff.send import send
 
     batch = send(find(workspace))
     text = (
-        f"{batch.folder}: {batch.parts} of {batch.window} interactions"
+        f"{batch.folder}: {batch.parts} of {batch.window} interactions; asked {batch.asks}, {batch.gold} of them gold"
         if batch
         else "nothing to send: the window is too small"
     )
@@ -84,11 +92,35 @@ def send(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
 
 @app.command()
 def receive(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Take in the answer files in data/answers."""
-    from tasks.live.handoff.files import receive
+    """Take in what people answered, and ask again where they are not sure."""
+    from tasks.live.handoff.follow_up import follow_up
+    from tasks.live.handoff.receive import receive
 
-    account = receive(find(workspace))
-    show(as_json, account.as_dict(), account_text(account))
+    place = find(workspace)
+    account, followed = receive(place), follow_up(place)
+    show(as_json, account.as_dict() | {"followed": asdict(followed)}, f"{account_text(account)}\n{followed_text(followed)}")
+
+
+@app.command()
+def label(
+    trail: Annotated[
+        str | None, typer.Option(help="The audit trail of one candidate or interaction instead: who, what, when.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What people agree on, how far to trust each of them, which clauses they disagree about, and what it cost.
+
+    Example: flywheel label --trail ix_5c0e7c5d8e1f2a3b4c5d6e7f
+    """
+    from tasks.live import quality
+
+    if trail:
+        events = quality.trail(find(workspace), trail)
+        show(as_json, events, quality.trail_text(events))
+        return
+    found = quality.quality(find(workspace))
+    show(as_json, found, quality.as_text(found))
 
 
 @app.command()
@@ -177,6 +209,7 @@ def turn(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
         f"captured   {account_text(done.captured)}",
         f"mined      {done.mined.signals or 'nothing new'}",
         f"received   {account_text(done.received)}",
+        f"asked      {followed_text(done.followed)}",
         f"sent       {done.sent.parts if done.sent else 'nothing'}{f' in {done.sent.folder}' if done.sent else ''}",
         f"retrained  {f'{done.retrained.snapshot}: {done.retrained.decision}' if done.retrained else 'not due'}",
         *(f"           {r}" for r in (done.retrained.reasons if done.retrained else [])),

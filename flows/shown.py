@@ -53,6 +53,13 @@ def account_text(account: Any) -> str:
     return text
 
 
+def followed_text(followed: Any) -> str:
+    parts = (("again", followed.again), ("of experts", followed.experts), ("anew, as its guideline changed", followed.reworded))
+    asked = [f"{n} {kind} {how}" for how, kinds in parts for kind, n in kinds.items()]
+    still = f"{followed.open} questions open" + (f", {followed.late} of them late" if followed.late else "")
+    return "; ".join([*asked, still, *([f"{followed.expired} given up"] if followed.expired else [])])
+
+
 HINTS = {
     "no_content": "; switch content capture on in the application (flywheel quarantine list --code no_content says how)",
     "unknown_dialect": "; docs/dialects.md lists what is read",

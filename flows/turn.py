@@ -14,7 +14,8 @@ from flows.annotate import annotate
 from flows.collect import collect
 from flows.promote import promote
 from flows.retrain import Retrained, retrain
-from tasks.live.handoff.files import Batch
+from tasks.live.handoff.follow_up import FollowUp
+from tasks.live.handoff.send import Batch
 from tasks.live.intake import Account
 from tasks.live.mining import Mined
 from tasks.live.registry import Promoted
@@ -27,6 +28,7 @@ class Turn:
     captured: Account
     mined: Mined
     received: Account
+    followed: FollowUp
     sent: Batch | None
     retrained: Retrained | None
     promoted: Promoted | None
@@ -35,5 +37,5 @@ class Turn:
 @flow(name="turn", flow_run_name="one turn of the loop")
 def turn(workspace: Path) -> Turn:
     captured, mined = collect(workspace)
-    received, sent = annotate(workspace)
-    return Turn(captured, mined, received, sent, retrain(workspace), promote(workspace))
+    received, followed, sent = annotate(workspace)
+    return Turn(captured, mined, received, followed, sent, retrain(workspace), promote(workspace))

@@ -21,6 +21,8 @@ from tasks.records import Annotation, Label
 
 ITERATIONS, CONVERGED = 200, 1e-9
 PRIOR_RIGHT, PRIOR_WRONG = 4.0, 1.0  # as if everybody had given four right answers and a wrong one before
+EXPERT = "expert"  # decides what the others disagree about
+ANSWER = "answer"  # the kind of judgement that this module is about
 SERVED, OTHER = "(what was served)", "(something else)"
 
 
@@ -45,10 +47,14 @@ def aggregate(annotations: Sequence[Annotation], served: Mapping[str, str], para
     `served` maps interaction_id to the id of the approved answer that was served, '' where the text is none of them.
     Source: Dawid and Skene (1979), one-coin variant of Zhang et al. (2014); Krippendorff (2004), chapter 11.
     """
-    if not annotations:
+    answers = [a for a in annotations if a.kind == ANSWER]
+    if not answers:
         return Agreement([], math.nan, {})
-    votes = sorted((a.interaction_id, a.annotator, _meant(a, served.get(a.interaction_id, ""))) for a in annotations)
+    meant = {a.annotation_id: _meant(a, served.get(a.interaction_id, "")) for a in answers}
+    votes = sorted((a.interaction_id, a.annotator, meant[a.annotation_id]) for a in answers)
+    decided = {a.interaction_id: meant[a.annotation_id] for a in sorted(answers, key=lambda a: a.ts) if a.role == EXPERT}
     posterior, skills = _one_coin(votes)
+    posterior |= {interaction_id: {target: 1.0} for interaction_id, target in decided.items()}
     counts: dict[str, int] = {}
     for interaction_id, _, _ in votes:
         counts[interaction_id] = counts.get(interaction_id, 0) + 1
@@ -57,7 +63,7 @@ def aggregate(annotations: Sequence[Annotation], served: Mapping[str, str], para
         right = served.get(interaction_id) or SERVED
         shares = posterior[interaction_id]
         target = max(sorted(shares), key=shares.__getitem__)
-        agreed = n >= params.min_votes and shares[target] >= params.min_confidence
+        agreed = interaction_id in decided or (n >= params.min_votes and shares[target] >= params.min_confidence)
         labels.append(
             Label(
                 interaction_id=interaction_id,
@@ -74,9 +80,10 @@ def aggregate(annotations: Sequence[Annotation], served: Mapping[str, str], para
 
 def _meant(annotation: Annotation, served: str) -> str:
     """The answer this person wants: 'right' means the served one, and so does a correction that names it."""
-    if annotation.verdict == "right":
+    value = annotation.parsed
+    if value["verdict"] == "right":
         return served or SERVED
-    return annotation.correction or OTHER
+    return value.get("correction") or OTHER
 
 
 def _one_coin(votes: Sequence[tuple[str, str, str]]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:

@@ -221,19 +221,78 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """One question about one candidate that went out, or goes out now: the ledger of the hand-off.
+
+    `wanted` people are asked in this `round` (1, then one more each time that they disagree), of `role` 'annotator' or
+    'expert'. `gold` is True where the right answer is known and people are measured by it; they can't tell. Times in
+    microseconds: `ts` when it was asked, `due` when answers are late.
+    """
+
+    ask_id: str
+    batch_id: str
+    candidate_id: str
+    interaction_id: str
+    kind: str
+    content_hash: str
+    round: int
+    role: str
+    wanted: int
+    guideline: str
+    gold: bool
+    tool: str
+    due: int
+    ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that was done to a candidate on its way to people and back, and that no other row tells: the audit trail.
+
+    `what` is 'out' (the tool has this round), 'withheld' (personal data in it), 'cancelled', 'expired' or 'guideline'
+    (the text of a version that was used, by its hash); `who` did it, `detail` says why.
+    """
+
+    event_id: str
+    ts: int
+    batch_id: str
+    candidate_id: str
+    kind: str
+    what: str
+    who: str
+    guideline: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Annotation:
-    """One person's answer. `verdict` is 'right' or 'wrong'; `correction` the id of the approved answer they want instead."""
+    """One person's answer to one ask. `value` is canonical JSON, of the shape of its `kind` (tasks/kinds.py).
+
+    `status` is 'submitted', 'skipped' or 'withdrawn'; of several by one person the last one (`ts`) counts. `seconds` are what
+    it took, where the tool says so; `shown` the order in which answers were shown, as JSON; `native_id` the tool's own id.
+    """
 
     annotation_id: str
     batch_id: str
+    candidate_id: str
     interaction_id: str
+    kind: str
     annotator: str
-    verdict: str
-    correction: str
+    role: str
+    value: str
+    status: str
     note: str
     guideline: str
     ts: int
+    received: int
+    seconds: float | None
+    shown: str
     source: str
+    native_id: str
+
+    @property
+    def parsed(self) -> dict[str, Any]:
+        return orjson.loads(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +335,8 @@ Record = (
     | Signal
     | Candidate
     | Cluster
+    | Asked
+    | Event
     | Annotation
     | Label
     | Approved

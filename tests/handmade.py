@@ -77,17 +77,26 @@ def candidate(name: str, part: str = "mined", side: str = "train", batch: str = 
 
 
 def annotation(name: str, annotator: str, verdict: str = "right", correction: str = "", **changes: Any) -> Annotation:
+    """One person's answer, by default of kind `answer`; `value` in `changes` may be a dict."""
+    value = changes.pop("value", {"verdict": verdict} | ({"correction": correction} if correction else {}))
     made = Annotation(
         annotation_id=f"an_{name}_{annotator}",
         batch_id="bt_1",
+        candidate_id=f"cd_{name}",
         interaction_id=f"ix_{name}",
+        kind="answer",
         annotator=annotator,
-        verdict=verdict,
-        correction=correction,
+        role="annotator",
+        value=canonical(value).decode(),
+        status="submitted",
         note="",
         guideline="answer/1",
         ts=NOON,
+        received=NOON,
+        seconds=None,
+        shown="[]",
         source="answers.jsonl",
+        native_id="",
     )
     return replace(made, **changes)
 
@@ -99,7 +108,7 @@ def workspace(root: Path) -> Workspace:
         folder.mkdir(parents=True)
     (place.state / "pseudonym.key").write_text("a key of this test", encoding="ascii")
     shutil.copy(ROOT / "params.yaml", root / "params.yaml")
-    shutil.copy(ROOT / "data" / "guidelines" / "answer-1.md", place.data / "guidelines")
+    shutil.copytree(ROOT / "data" / "guidelines", place.data / "guidelines", dirs_exist_ok=True)
     write_jsonl(place.catalogue, CATALOGUE)
     return place
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from demo.company import Company
-from demo.play import SESSIONS, response_ids
+from demo.play import SESSIONS, annotate
 from tasks.live import registry
 from tasks.live.capture import capture
-from tasks.live.handoff.files import receive, send
+from tasks.live.handoff.send import send
 from tasks.live.mining import mine
 from tasks.live.workspace import Workspace
 from tasks.policy import load
@@ -22,6 +22,4 @@ def play_until_answered(root: Path, number: int, seed: int) -> None:
     company.serve(number, SESSIONS, load(champion.folder), champion.version)
     capture(workspace)
     mine(workspace)
-    batch = send(workspace)
-    company.annotate(batch.folder, response_ids(workspace, batch.batch_id))
-    receive(workspace)
+    annotate(workspace, company, send(workspace))

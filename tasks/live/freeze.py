@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.agreement import AgreementParams
+from tasks.agreement import ANSWER, AgreementParams
 from tasks.live import registry, snapshot
 from tasks.live.labels import catalogue, latest_annotations
 from tasks.live.lake import Lake
@@ -41,7 +41,8 @@ def freeze(workspace: Workspace) -> Frozen:
     """Write data/frozen and its report. The champion is pinned as an input, so that evaluating against it is pure."""
     params = workspace.params("retrain", RetrainParams)
     lake = Lake(workspace.lake)
-    annotations = latest_annotations(lake)
+    # When an answer arrived is no property of the data either.
+    annotations = [replace(a, received=0) for a in latest_annotations(workspace)]
     answered = "SEMI JOIN annotations USING (interaction_id) ORDER BY interaction_id"
     # Where a log happened to be cut into segments is no property of the data; the lake still knows it by id.
     interactions = [
@@ -92,7 +93,7 @@ def new_labels(workspace: Workspace) -> int:
     """
     least = workspace.params("retrain", RetrainParams).min_new_labels
     votes = workspace.params("curate", AgreementParams).min_votes
-    answered = _answered(latest_annotations(Lake(workspace.lake)), votes)
+    answered = _answered(latest_annotations(workspace), votes)
     before = snapshot.last(workspace)
     held = snapshot.report_at(workspace, before.commit, "freeze")["answered"] if before else 0
     return answered - held if answered - held >= least else 0
@@ -100,7 +101,7 @@ def new_labels(workspace: Workspace) -> int:
 
 def _answered(annotations: list[Annotation], votes: int) -> int:
     """How many interactions have at least `votes` people's answers."""
-    people = Counter(a.interaction_id for a in annotations)
+    people = Counter(a.interaction_id for a in annotations if a.kind == ANSWER)
     return sum(1 for n in people.values() if n >= votes)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import orjson
 
-from tasks.agreement import Agreement, AgreementParams, aggregate
+from tasks.agreement import ANSWER, Agreement, AgreementParams, aggregate
 from tasks.earning import Earning, EarningParams, Turn, earning
 from tasks.estimate import (
     Audited,
@@ -21,23 +22,50 @@ from tasks.estimate import (
     trend,
 )
 from tasks.examples import served_action
+from tasks.guidelines import Guideline, newest, parse, touched
 from tasks.judged import DRAWN, Calibration, LLMJudgeParams, corrected_rate
+from tasks.judgements import Judgement, judgements
 from tasks.live.lake import Lake
 from tasks.live.pool import slices_of
 from tasks.live.workspace import Workspace
 from tasks.records import Annotation, Approved, Label, read_records
 from tasks.select import AUDIT_HOLDOUT, AUDIT_OPEN, SelectParams
 
-# Of several answers by one person to one interaction the last counts; `annotation_id` breaks a tie of times for good.
+# Of several answers by one person to one ask the last counts; `annotation_id` breaks a tie of times for good. Gold questions
+# measure people, and are no second opinion on what experts decided.
 LATEST = """
-    SELECT a.* FROM annotations a JOIN interactions USING (interaction_id)
-    QUALIFY row_number() OVER (PARTITION BY interaction_id, annotator ORDER BY a.ts DESC, annotation_id DESC) = 1
-    ORDER BY annotation_id
+    SELECT * FROM (
+        SELECT a.* FROM annotations a SEMI JOIN interactions USING (interaction_id)
+        WHERE a.candidate_id NOT IN (SELECT candidate_id FROM asks WHERE gold)
+        QUALIFY row_number() OVER (PARTITION BY interaction_id, kind, annotator ORDER BY a.ts DESC, annotation_id DESC) = 1
+    ) WHERE status = 'submitted' ORDER BY annotation_id
 """
 
 
-def latest_annotations(lake: Lake) -> list[Annotation]:
-    return lake.rows(Annotation, LATEST)
+def latest_annotations(workspace: Workspace) -> list[Annotation]:
+    """What counts by now: each person's last answer to each ask, unless a changed guideline asks for it anew."""
+    found = Lake(workspace.lake).rows(Annotation, LATEST)
+    return in_force(found, guidelines(workspace))
+
+
+def in_force(found: Sequence[Annotation], versions: Mapping[str, Guideline]) -> list[Annotation]:
+    """The answers that the guidelines in force leave standing: all but those that a changed clause touches."""
+    current = newest(versions.values())
+    together: dict[tuple[str, str], list[Annotation]] = {}
+    for a in found:
+        together.setdefault((a.interaction_id, a.kind), []).append(a)
+    gone: set[str] = set()
+    for (_, kind), answers in together.items():
+        for version in {a.guideline for a in answers} - {current[kind].version} if kind in current else set():
+            if version in versions and touched([a.parsed for a in answers], versions[version], current[kind]):
+                gone |= {a.annotation_id for a in answers if a.guideline == version}
+    return [a for a in found if a.annotation_id not in gone]
+
+
+def guidelines(workspace: Workspace) -> dict[str, Guideline]:
+    """Every version in the workspace, by version. Raises Refused for a malformed one."""
+    found = (parse(p.stem, p.read_text(encoding="utf-8")) for p in sorted((workspace.data / "guidelines").glob("*.md")))
+    return {g.version: g for g in found}
 
 
 def catalogue(workspace: Workspace) -> list[Approved]:
@@ -45,16 +73,29 @@ def catalogue(workspace: Workspace) -> list[Approved]:
     return sorted(read_records(workspace.catalogue, Approved), key=lambda a: a.id)
 
 
-def agreement(workspace: Workspace) -> Agreement:
-    """Aggregate every answer in the lake."""
+def agreement(workspace: Workspace, params: AgreementParams | None = None) -> Agreement:
+    """Aggregate every answer in the lake to whether what was served was right."""
     lake = Lake(workspace.lake)
-    annotations = latest_annotations(lake)
     by_text = {a.text.strip(): a for a in catalogue(workspace)}
     responses = lake.query(
         "SELECT interaction_id, response FROM interactions SEMI JOIN annotations USING (interaction_id)"
     )
     served = {r["interaction_id"]: served_action(r["response"], by_text) for r in responses.to_pylist()}
-    return aggregate(annotations, served, workspace.params("curate", AgreementParams))
+    return aggregate(latest_annotations(workspace), served, params or workspace.params("curate", AgreementParams))
+
+
+def judged(workspace: Workspace, params: AgreementParams | None = None) -> dict[str, list[Judgement]]:
+    """What people agree on by now, by kind, for all kinds but `answer`, which `agreement` is about."""
+    params = params or workspace.params("curate", AgreementParams)
+    versions = newest(guidelines(workspace).values())
+    by_kind: dict[str, list[Annotation]] = {}
+    for a in latest_annotations(workspace):
+        by_kind.setdefault(a.kind, []).append(a)
+    return {
+        kind: judgements(versions[kind].kind, answers, params.min_votes, params.min_confidence)
+        for kind, answers in sorted(by_kind.items())
+        if kind != ANSWER
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,10 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from tasks.records import (
     Annotation,
+    Asked,
     Candidate,
     Cluster,
+    Event,
     Feedback,
     Interaction,
     Member,
@@ -51,6 +53,8 @@ TABLES: dict[str, type] = {
     "signals": Signal,
     "candidates": Candidate,
     "clusters": Cluster,
+    "asks": Asked,
+    "events": Event,
     "annotations": Annotation,
 }
 # Rejects that nobody has released, and interactions that still wait for a record that completes them.

@@ -10,6 +10,6 @@ is found, how well, and what is missed.
 from __future__ import annotations
 
 from tasks.redact.document import Edge, conversation, targets
-from tasks.redact.text import ROOMY, SCREEN
+from tasks.redact.text import ROOMY, SCREEN, personal
 
-__all__ = ["ROOMY", "SCREEN", "Edge", "conversation", "targets"]
+__all__ = ["ROOMY", "SCREEN", "Edge", "conversation", "personal", "targets"]

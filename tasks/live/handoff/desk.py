@@ -1,0 +1,261 @@
+"""The desk between the lake and the annotation tool: what is asked, under which guideline, of whom, and with what tool.
+
+    candidate cd_5c0…  ->  Asked(kind="answer", round=1, wanted=2, …)  in the ledger (`asks`)  ->  Ask, as a tool shows it
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from tasks.errors import Refused
+from tasks.guidelines import Guideline, newest
+from tasks.kinds import KINDS, Ask
+from tasks.live.handoff.files import Files
+from tasks.live.handoff.tool import Handout, Tool
+from tasks.live.labels import catalogue, guidelines
+from tasks.live.lake import Lake
+from tasks.live.workspace import Workspace
+from tasks.records import Asked, Event, content_id, read_jsonl
+from tasks.slices import Rule
+
+ANNOTATOR, EXPERT = "annotator", "expert"
+TOOLS = ("files", "labelstudio", "mlflow")
+AnsweredBy = dict[tuple[str, str, str], list[str]]  # (candidate, kind, guideline) -> people
+# What people see of an interaction, and the other answers that the very same prompt got: those a ranking can be about.
+SEEN = """
+    SELECT i.interaction_id, i.content_hash, i.question, i.messages, i.contexts, i.response, i.outputs, i.trace_id, i.user,
+           i.tenant, (SELECT list(DISTINCT o.response ORDER BY o.response) FROM interactions o
+            WHERE o.question = i.question AND o.messages = i.messages AND o.contexts = i.contexts AND o.response <> '') AS responses
+    FROM interactions i SEMI JOIN wanted USING (interaction_id) ORDER BY i.interaction_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotateParams:
+    """`kinds` and `prices` are "kind: number" (share of the candidates, cost of an answer); times in days."""
+
+    tool: str
+    kinds: list[str]
+    first: int
+    most: int
+    sure: float
+    gold_share: float
+    cap: int
+    due_days: float
+    prices: list[str]
+    expert_price: float
+
+    def __post_init__(self) -> None:
+        if self.tool not in TOOLS:
+            raise Refused(f"params.yaml: annotate.tool is {self.tool!r}", f"use one of {', '.join(TOOLS)}")
+        if not 1 <= self.first <= self.most:
+            raise Refused(f"params.yaml: annotate.first {self.first}, annotate.most {self.most}", "1 <= first <= most")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        return {r.pattern: r.number for r in _numbers(self.kinds, "annotate.kinds")}
+
+    @property
+    def price(self) -> dict[str, float]:
+        return {r.pattern: r.number for r in _numbers(self.prices, "annotate.prices")}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What people see of one interaction. `answers` are all answers that its prompt got, its own first among equals."""
+
+    interaction_id: str
+    content_hash: str
+    question: str
+    history: list
+    contexts: list
+    response: str
+    answers: list
+
+    def hash(self, kind: str) -> str:
+        """Covers everything that a person sees: a changed text on the way is found out by it."""
+        return self.content_hash if KINDS[kind].needs != "answers" else content_id("ch", self.content_hash, self.answers)
+
+
+def in_force(workspace: Workspace, kinds: Sequence[str]) -> dict[str, Guideline]:
+    """Kind -> its newest guideline. Raises Refused where a kind has none."""
+    found = newest(guidelines(workspace).values())
+    for kind in kinds:
+        if kind not in found:
+            raise Refused(f"there is no guideline for {kind!r}", f"write {workspace.data / 'guidelines' / f'{kind}-1.md'}")
+    return found
+
+
+def unchanged(workspace: Workspace, lake: Lake, versions: Sequence[str]) -> list[Event]:
+    """The event of each version's first use, to be recorded. Raises Refused where a version that was used has another text now:
+    answers made under it could not be understood any more.
+    """
+    texts = guidelines(workspace)
+    used = {r["guideline"]: r["detail"] for r in
+            lake.query("SELECT guideline, detail FROM events WHERE what = 'guideline'").to_pylist()}  # fmt: skip
+    events = []
+    for version in dict.fromkeys(versions):
+        kind, _, number = version.partition("/")
+        if used.get(version, texts[version].hash) != texts[version].hash:
+            raise Refused(
+                f"guideline {version} was changed after people answered under it",
+                f"git checkout data/guidelines/{kind}-{number}.md, and save the new text as {kind}-{int(number) + 1}.md",
+            )
+        events.append(event("guideline", guideline=version, kind=kind, detail=texts[version].hash))
+    return events
+
+
+def event(what: str, who: str = "flywheel", batch_id: str = "", candidate_id: str = "", kind: str = "",
+          guideline: str = "", detail: str = "") -> Event:  # fmt: skip
+    """An event of now; its id is its content without the time, so that it is recorded once."""
+    id = content_id("ev", what, who, batch_id, candidate_id, kind, guideline, detail)
+    return Event(id, time.time_ns() // 1000, batch_id, candidate_id, kind, what, who, guideline, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    annotator: str
+    role: str = ANNOTATOR
+    token_sha256: str = ""
+    labelstudio: str = ""
+    mlflow: str = ""
+
+
+def roster(workspace: Workspace) -> dict[str, Person] | None:
+    """Who may answer, by name (data/annotators.jsonl); None where the team keeps no such list: then anybody may."""
+    path = workspace.data / "annotators.jsonl"
+    if not path.is_file():
+        return None
+    try:
+        people = [Person(**row) for row in read_jsonl(path)]
+    except TypeError as e:
+        raise Refused(f"{path}: {e}", 'one JSON object a line: {"annotator": "ana", "role": "annotator" or "expert"}') from None
+    return {p.annotator: p for p in people}
+
+
+def seen(lake: Lake, interaction_ids: Sequence[str]) -> dict[str, Seen]:
+    """What people see of these interactions."""
+    import pyarrow as pa
+
+    wanted = pa.table({"interaction_id": pa.array(list(interaction_ids), pa.string())})
+    return {r["interaction_id"]: _seen(r) for r in lake.query(SEEN, wanted=wanted).to_pylist()}
+
+
+def asks_of(asked: Sequence[Asked], shown: dict[str, Seen], answered_by: AnsweredBy) -> list[Ask]:
+    """The ledger's rows as tools show them. `answered_by` says who need not be asked again."""
+    return [
+        Ask(
+            ask_id=a.ask_id,
+            batch_id=a.batch_id,
+            candidate_id=a.candidate_id,
+            kind=a.kind,
+            content_hash=a.content_hash,
+            question=(s := shown[a.interaction_id]).question,
+            history=s.history,
+            contexts=s.contexts,
+            response=s.response,
+            answers=s.answers if KINDS[a.kind].needs == "answers" else [],
+            wanted=a.wanted,
+            answered_by=sorted(answered_by.get((a.candidate_id, a.kind, a.guideline), [])),
+            role=a.role,
+            round=a.round,
+            guideline=a.guideline,
+            due=_rfc3339(a.due),
+        )
+        for a in asked
+    ]
+
+
+def hand_out(workspace: Workspace, lake: Lake, asked: Sequence[Asked], answered_by: AnsweredBy) -> str:
+    """Give asks to the tool: each batch, round and role at once, and record that the tool has them. Safe to repeat.
+    Returns where the last went.
+    """
+    versions = guidelines(workspace)
+    approved = catalogue(workspace)
+    tool = tool_of(workspace)
+    shown = seen(lake, sorted({a.interaction_id for a in asked}))
+    groups: dict[tuple[str, int], list[Asked]] = {}
+    for a in asked:
+        groups.setdefault((a.batch_id, a.round), []).append(a)
+    where = ""
+    for (batch_id, number), members in sorted(groups.items()):
+        members = sorted(members, key=lambda a: a.ask_id)
+        used = {a.guideline for a in members}
+        lake.append("events", unchanged(workspace, lake, sorted(used)))
+        handout = Handout(
+            batch_id,
+            number,
+            asks_of(members, shown, answered_by),
+            {versions[v].kind.name: versions[v].kind for v in used},
+            {v: versions[v].text for v in used},
+            approved,
+        )
+        where = tool.send(handout)
+        lake.append("events", [event("out", members[0].tool, batch_id, detail=f"round {number}")])
+    return where
+
+
+def tool_of(workspace: Workspace) -> Tool:
+    """The tool that annotate.tool names."""
+    name = workspace.params("annotate", AnnotateParams).tool
+    if name == "labelstudio":
+        from tasks.live.handoff.labelstudio import LabelStudio
+
+        return LabelStudio(workspace)
+    if name == "mlflow":
+        from tasks.live.handoff.mlflow_review import MlflowReview
+
+        return MlflowReview(workspace, lambda candidate_id: _trace(workspace, candidate_id))
+    return Files(workspace)
+
+
+def _trace(workspace: Workspace, candidate_id: str) -> str:
+    found = Lake(workspace.lake).query(
+        "SELECT trace_id FROM asks JOIN interactions USING (interaction_id) WHERE candidate_id = $id LIMIT 1", {"id": candidate_id}
+    )["trace_id"].to_pylist()
+    return found[0] if found else ""
+
+
+def _seen(row: dict) -> Seen:
+    texts = [row["response"], *(row["responses"] or []), *_candidates(row["outputs"])]
+    answers = [{"id": content_id("as", t)[:15], "text": t} for t in sorted({t for t in texts if t.strip()})]
+    return Seen(
+        row["interaction_id"],
+        row["content_hash"],
+        row["question"],
+        orjson.loads(row["messages"])[:-1],
+        orjson.loads(row["contexts"]),
+        row["response"],
+        answers,
+    )
+
+
+def _candidates(outputs: str) -> list[str]:
+    """The texts of several candidate answers, where the application kept more than one."""
+    parsed = orjson.loads(outputs)
+    return [m["content"] for m in parsed if isinstance(m, dict) and isinstance(m.get("content"), str)] if len(parsed) > 1 else []
+
+
+def _numbers(texts: Sequence[str], key: str) -> list[Rule]:
+    rules = []
+    for text in texts:
+        kind, _, number = text.partition(":")
+        try:
+            rules.append(Rule(kind.strip(), float(number)))
+        except ValueError:
+            raise Refused(f"params.yaml: {key} has {text!r}", 'write "kind: number", such as "answer: 1"') from None
+        if kind.strip() not in KINDS:
+            raise Refused(f"params.yaml: {key} names {kind.strip()!r}, which is no kind", f"kinds: {', '.join(KINDS)}")
+    return rules
+
+
+def _rfc3339(us: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(us // 1_000_000, UTC).isoformat().replace("+00:00", "Z")
+
+

@@ -1,0 +1,145 @@
+"""Follow up: of what came back, whoever is not sure is asked again, then an expert; what nobody answers in time is let go.
+
+    2 people agree  -> enough      2 disagree -> a third, fourth, fifth      still apart -> an expert, who decides
+    past due        -> an expert is asked as well      past twice the time -> expired, with its reason, and called back
+A changed guideline asks anew what its changed clauses touch, and nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from tasks.agreement import ANSWER, AgreementParams
+from tasks.judgements import AGREED
+from tasks.kinds import KINDS, TEXT
+from tasks.live.handoff.desk import ANNOTATOR, EXPERT, AnnotateParams, event, hand_out, in_force, roster, tool_of
+from tasks.live.handoff.send import DAY_US, answered_by
+from tasks.live.labels import LATEST, agreement, guidelines, judged
+from tasks.live.labels import in_force as still_standing
+from tasks.live.lake import Lake
+from tasks.live.workspace import Workspace
+from tasks.records import Annotation, Asked, content_id
+
+# Of each question that is not over: how many people were wanted under its newest guideline, who answered or passed, and when.
+STATE = """
+    WITH newest AS (
+        SELECT candidate_id, kind, arg_max(guideline, ("round", ts)) AS guideline FROM asks WHERE NOT gold GROUP BY ALL),
+    people AS (
+        SELECT candidate_id, kind, guideline, count(DISTINCT annotator) FILTER (role = 'annotator') AS answered,
+               count(*) FILTER (role = 'expert') AS decided
+        FROM annotations GROUP BY ALL),
+    asked AS (
+        SELECT candidate_id, kind, guideline, sum(wanted) FILTER (role = 'annotator') AS wanted, bool_or(role = 'expert') AS expert,
+               max("round") AS "round", min(due) AS due, arg_max(ask_id, "round") AS ask_id
+        FROM asks SEMI JOIN newest USING (candidate_id, kind, guideline) GROUP BY ALL)
+    SELECT asked.*, coalesce(answered, 0) AS answered, coalesce(decided, 0) AS decided
+    FROM asked LEFT JOIN people USING (candidate_id, kind, guideline)
+    WHERE (candidate_id, kind) NOT IN (SELECT (candidate_id, kind) FROM events WHERE what IN ('expired', 'cancelled'))
+    ORDER BY candidate_id, kind
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """What was asked again, of experts, or anew under a changed guideline (each by kind), what was let go as nobody answered
+    it, how many questions are open by now, and how many of those are late.
+    """
+
+    again: dict[str, int]
+    experts: dict[str, int]
+    reworded: dict[str, int]
+    expired: int
+    open: int
+    late: int
+
+
+def follow_up(workspace: Workspace) -> FollowUp:
+    """Decide about every question that has its answers or is late, and hand out what is asked again. Safe to repeat."""
+    with workspace.lock("lake"):
+        lake = Lake(workspace.lake)
+        params = workspace.params("annotate", AnnotateParams)
+        now = time.time_ns() // 1000
+        people = roster(workspace)
+        has_experts = people is not None and any(p.role == EXPERT for p in people.values())
+        ledger = {a.ask_id: a for a in lake.rows(Asked, "SELECT * FROM asks ORDER BY ask_id")}
+        settled = _settled(workspace)
+        asks, expired, open_, late = _reworded(workspace, lake, ledger, params, now), [], 0, 0
+        reworded = Counter(a.kind for a in asks)
+        for row in lake.query(STATE).to_pylist():
+            last = ledger[row["ask_id"]]
+            if row["decided"] or settled.get((last.interaction_id, last.kind), False):
+                continue
+            open_ += 1
+            overdue = now > row["due"]
+            late += overdue
+            if now > row["due"] + params.due_days * DAY_US:
+                expired.append(event("expired", "flywheel", last.batch_id, last.candidate_id, last.kind, last.guideline,
+                                     f"{row['answered']} of {row['wanted']} people answered in twice the time"))  # fmt: skip
+            elif row["answered"] < row["wanted"] and not overdue:
+                continue
+            elif row["answered"] < min(params.most, _most(last.kind, params)) and not overdue:
+                asks.append(_next(last, ANNOTATOR, params, now))
+            elif has_experts and not row["expert"]:
+                asks.append(_next(last, EXPERT, params, now))
+        lake.append("events", expired)
+        lake.append("asks", asks)
+        if asks:
+            hand_out(workspace, lake, asks, answered_by(lake))
+        if expired:
+            over = {(e.candidate_id, e.kind) for e in expired}
+            tool_of(workspace).cancel([a.ask_id for a in ledger.values() if (a.candidate_id, a.kind) in over])
+        again = Counter(a.kind for a in asks if a.role == ANNOTATOR) - reworded
+        experts = Counter(a.kind for a in asks if a.role == EXPERT)
+        return FollowUp(dict(again), dict(experts), dict(reworded), len(expired), open_, late)
+
+
+def _settled(workspace: Workspace) -> dict[tuple[str, str], bool]:
+    params = replace(workspace.params("curate", AgreementParams), min_confidence=workspace.params("annotate", AnnotateParams).sure)
+    found = {(x.interaction_id, ANSWER): x.state == AGREED for x in agreement(workspace, params).labels}
+    for kind, rows in judged(workspace, params).items():
+        found |= {(j.interaction_id, kind): j.state == AGREED for j in rows}
+    return found
+
+
+def _most(kind: str, params: AnnotateParams) -> int:
+    """More people write more texts, and settle nothing: after the first ones an expert decides."""
+    return params.first if KINDS[kind].main.type == TEXT else params.most
+
+
+def _next(last: Asked, role: str, params: AnnotateParams, now: int) -> Asked:
+    number = last.round + 1
+    return replace(
+        last,
+        ask_id=content_id("ak", last.candidate_id, last.kind, last.guideline, role, number),
+        round=number,
+        role=role,
+        wanted=1,
+        tool=params.tool,
+        due=now + round(params.due_days * DAY_US),
+        ts=now,
+    )
+
+
+def _reworded(workspace: Workspace, lake: Lake, ledger: dict[str, Asked], params: AnnotateParams, now: int) -> list[Asked]:
+    """What has to be asked anew because a clause that it touches was changed."""
+    counted = lake.rows(Annotation, LATEST)
+    standing = {a.annotation_id for a in still_standing(counted, guidelines(workspace))}
+    gone = {(a.candidate_id, a.kind) for a in counted if a.annotation_id not in standing}
+    if not gone:
+        return []
+    versions = in_force(workspace, sorted({kind for _, kind in gone}))
+    last: dict[tuple[str, str], Asked] = {}
+    for a in sorted(ledger.values(), key=lambda a: a.round):
+        last[a.candidate_id, a.kind] = a
+    return [
+        replace(
+            _next(a, ANNOTATOR, params, now),
+            ask_id=content_id("ak", a.candidate_id, a.kind, versions[a.kind].version, ANNOTATOR, a.round + 1),
+            guideline=versions[a.kind].version,
+            wanted=params.first,
+        )
+        for place, a in sorted(last.items())
+        if place in gone and a.guideline != versions[a.kind].version
+    ]

@@ -1,0 +1,164 @@
+"""Send: choose a batch from the open window, decide what is asked about each candidate, and give it to the tool.
+
+    300 chosen  ->  300 × answer (2 people each) + 30 × action + 21 gold questions that look like all others
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tasks.kinds import KINDS, askable
+from tasks.live.handoff.desk import ANNOTATOR, AnnotateParams, Seen, event, hand_out, in_force, seen
+from tasks.live.labels import agreement, precisions
+from tasks.live.lake import Lake
+from tasks.live.pool import pool
+from tasks.live.suspicion import error_probabilities
+from tasks.live.taxonomy import classify
+from tasks.live.workspace import Workspace
+from tasks.records import Asked, Candidate, content_id
+from tasks.redact import personal
+from tasks.select import NOT_SENT, SelectParams, select
+
+DAY_US = 86_400_000_000
+# What experts decided is what people are measured by: under the guideline in force, and in no batch as gold more than once.
+GOLD = """
+    SELECT DISTINCT interaction_id, kind FROM annotations a
+    WHERE a.role = 'expert' AND a.status = 'submitted' AND NOT EXISTS (
+        SELECT 1 FROM asks k WHERE k.interaction_id = a.interaction_id AND k.batch_id = $batch)
+    ORDER BY kind, md5($batch || interaction_id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as sent: where people find it, its size by part, the window it was chosen from, and what was asked."""
+
+    batch_id: str
+    folder: Path
+    window: int
+    parts: dict[str, int]
+    asks: dict[str, int]
+    gold: int
+    withheld: int
+
+
+def send(workspace: Workspace) -> Batch | None:
+    """Choose from the open window and hand the batch out; None while the window is smaller than `select.min_window`."""
+    with workspace.lock("lake"):
+        lake = Lake(workspace.lake)
+        _finish_interrupted(workspace, lake)
+        params = workspace.params("select", SelectParams)
+        waiting = pool(lake, params, workspace.params("annotate", AnnotateParams).first)
+        if sum(p.in_window for p in waiting) < params.min_window:
+            return None
+        labels = agreement(workspace).labels
+        p_wrong = error_probabilities(workspace, waiting, labels)
+        waiting = [replace(w, p_wrong=p_wrong[w.interaction_id]) for w in waiting]
+        rows = select(waiting, precisions(workspace, labels), params)
+        lake.append("candidates", rows)
+        classify(workspace, lake)
+        return _ask(workspace, lake, [r for r in rows if r.part != NOT_SENT], len(rows))
+
+
+def _ask(workspace: Workspace, lake: Lake, rows: Sequence[Candidate], window: int) -> Batch:
+    """Write what is asked into the ledger, then give it to the tool."""
+    params = workspace.params("annotate", AnnotateParams)
+    batch_id = rows[0].batch_id
+    gold = _gold(lake, batch_id, round(params.gold_share * len(rows)), params)
+    shown = seen(lake, sorted({r.interaction_id for r in rows} | {i for i, _ in gold}))
+    versions = {kind: g.version for kind, g in in_force(workspace, list(params.shares)).items()}
+    now = time.time_ns() // 1000
+    asked, withheld = [], []
+    for row in rows:
+        found = personal_data(shown[row.interaction_id])
+        if found:
+            withheld.append(event("withheld", batch_id=batch_id, candidate_id=row.candidate_id, detail=", ".join(found)))
+            continue
+        for kind, share in params.shares.items():
+            if drawn(row.candidate_id, kind) < share and _can_ask(kind, shown[row.interaction_id]):
+                asked.append(_asked(row.candidate_id, batch_id, shown[row.interaction_id], kind, versions[kind], params, now))
+    for interaction_id, kind in gold:
+        candidate_id = content_id("cd", batch_id, interaction_id, "again")
+        asked.append(_asked(candidate_id, batch_id, shown[interaction_id], kind, versions[kind], params, now, gold=True))
+    lake.append("events", withheld)
+    lake.append("asks", asked)
+    folder = hand_out(workspace, lake, asked, {}) if asked else str(workspace.outbox)
+    parts: dict[str, int] = {}
+    asks: dict[str, int] = {}
+    for row in rows:
+        parts[row.part] = parts.get(row.part, 0) + 1
+    for a in asked:
+        asks[a.kind] = asks.get(a.kind, 0) + 1
+    return Batch(batch_id, Path(folder), window, dict(sorted(parts.items())), dict(sorted(asks.items())), len(gold), len(withheld))
+
+
+def drawn(candidate_id: str, kind: str) -> float:
+    """A number in [0, 1) that decides whether a candidate is asked this kind: at random, and the same every time."""
+    return int.from_bytes(hashlib.sha256(f"{kind}/{candidate_id}".encode()).digest()[:8]) / 2**64
+
+
+def personal_data(shown: Seen) -> tuple[str, ...]:
+    """The types of personal data in what people would see: texts that were captured unredacted do not leave."""
+    texts = [shown.question, shown.response, *(str(m.get("content", "")) for m in shown.history)]
+    texts += [str(c.get("text", "")) for c in shown.contexts] + [a["text"] for a in shown.answers]
+    return personal(*texts)
+
+
+def _can_ask(kind: str, shown: Seen) -> bool:
+    return askable(KINDS[kind], shown.contexts, shown.answers)
+
+
+def _asked(candidate_id: str, batch_id: str, shown: Seen, kind: str, guideline: str, params: AnnotateParams, now: int,
+           gold: bool = False) -> Asked:  # fmt: skip
+    return Asked(
+        ask_id=content_id("ak", candidate_id, kind, guideline, ANNOTATOR, 1),
+        batch_id=batch_id,
+        candidate_id=candidate_id,
+        interaction_id=shown.interaction_id,
+        kind=kind,
+        content_hash=shown.hash(kind),
+        round=1,
+        role=ANNOTATOR,
+        wanted=params.first,
+        guideline=guideline,
+        gold=gold,
+        tool=params.tool,
+        due=now + round(params.due_days * DAY_US),
+        ts=now,
+    )
+
+
+def _gold(lake: Lake, batch_id: str, wanted: int, params: AnnotateParams) -> list[tuple[str, str]]:
+    found = lake.query(GOLD, {"batch": batch_id}).to_pylist()
+    return [(r["interaction_id"], r["kind"]) for r in found if r["kind"] in params.shares][:wanted]
+
+
+def _finish_interrupted(workspace: Workspace, lake: Lake) -> None:
+    """A batch that was chosen but not asked, or asked but not given to the tool (the process died in between), is so now."""
+    classify(workspace, lake)
+    unasked = lake.rows(
+        Candidate,
+        """SELECT * FROM candidates WHERE batch_id NOT IN (SELECT batch_id FROM asks) AND batch_id NOT IN (
+           SELECT batch_id FROM events WHERE what = 'withheld') AND part <> '' ORDER BY batch_id, candidate_id""",
+    )
+    for batch_id in dict.fromkeys(c.batch_id for c in unasked):
+        _ask(workspace, lake, [c for c in unasked if c.batch_id == batch_id], 0)
+    left = lake.rows(
+        Asked,
+        """SELECT * FROM asks WHERE (batch_id, 'round ' || round) NOT IN (SELECT (batch_id, detail) FROM events WHERE what = 'out')
+           ORDER BY ask_id""",
+    )
+    if left:
+        hand_out(workspace, lake, left, answered_by(lake))
+
+
+def answered_by(lake: Lake) -> dict[tuple[str, str, str], list[str]]:
+    """(candidate, kind, guideline) -> who has answered it, or passed."""
+    rows = lake.query(
+        "SELECT candidate_id, kind, guideline, list(DISTINCT annotator ORDER BY annotator) AS people FROM annotations GROUP BY ALL"
+    ).to_pylist()
+    return {(r["candidate_id"], r["kind"], r["guideline"]): r["people"] for r in rows}
