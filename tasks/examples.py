@@ -42,6 +42,48 @@ class Curated:
 
 
 @dataclass(frozen=True, slots=True)
+class CuratedJudgement:
+    """An agreed judgement of another kind than `answer`, with its place. `answers` are what a ranking ranks."""
+
+    interaction_id: str
+    kind: str
+    group_id: str
+    side: str
+    part: str
+    propensity: float
+    messages: str
+    contexts: str
+    question: str
+    response: str
+    answers: list
+    value: str
+    confidence: float
+    votes: int
+    guideline: str
+
+
+@dataclass(frozen=True, slots=True)
+class JudgementExample:
+    """What people judged about one answer: spans, grades, policies, scores, an intent … `value` has the shape of its kind.
+
+    `split` is 'train' or 'holdout'; a judgement about the holdout evaluates, and never trains.
+    """
+
+    example_id: str
+    interaction_id: str
+    group_id: str
+    split: str
+    kind: str
+    messages: list
+    contexts: list
+    response: str
+    value: dict
+    confidence: float
+    votes: int
+    guideline: str
+
+
+@dataclass(frozen=True, slots=True)
 class Supervised:
     """`messages` end with the assistant's right answer."""
 
@@ -119,6 +161,56 @@ def supervised(rows: Sequence[Curated]) -> list[Supervised]:
     return examples
 
 
+def written(rows: Sequence[CuratedJudgement]) -> tuple[list[Supervised], list[Preference]]:
+    """Answers that people wrote: one supervised row each, and a pair against what was served where that was another text."""
+    sft, pairs = [], []
+    for row in (r for r in rows if r.kind == "correction"):
+        text, messages = orjson.loads(row.value)["text"], orjson.loads(row.messages)
+        example_id = content_id("ex", "sft", row.interaction_id, "written")
+        wanted = {"role": "assistant", "content": text}
+        sft.append(
+            Supervised(example_id, row.interaction_id, row.group_id, [*messages, wanted], "", row.confidence, "written")
+        )
+        if row.response.strip() and text.strip() != row.response.strip():
+            pairs.append(_judged_pair(row, row.interaction_id, text, row.response, "written"))
+    return sft, pairs
+
+
+def ranked(rows: Sequence[CuratedJudgement]) -> list[Preference]:
+    """A pair of each two answers of which one was ranked above the other; an unacceptable answer is never chosen."""
+    pairs = []
+    for row in (r for r in rows if r.kind == "ranking"):
+        value, texts = orjson.loads(row.value), {a["id"]: a["text"] for a in row.answers}
+        places = [(place, answer) for place, group in enumerate(value["ranks"]) for answer in group]
+        for place, better in places:
+            for lower, worse in places:
+                if place < lower and better not in value["unacceptable"] and {better, worse} <= texts.keys():
+                    ids = f"{row.interaction_id}/{better}+{worse}"
+                    pairs.append(_judged_pair(row, ids, texts[better], texts[worse], "ranked"))
+    return pairs
+
+
+def judgement_examples(rows: Sequence[CuratedJudgement]) -> list[JudgementExample]:
+    """Every judgement as an example of its own kind, on its side of the wall."""
+    return [
+        JudgementExample(
+            content_id("ex", row.kind, row.interaction_id),
+            row.interaction_id,
+            row.group_id,
+            row.side,
+            row.kind,
+            orjson.loads(row.messages),
+            orjson.loads(row.contexts),
+            row.response,
+            orjson.loads(row.value),
+            row.confidence,
+            row.votes,
+            row.guideline,
+        )
+        for row in rows
+    ]
+
+
 def preferences(rows: Sequence[Curated], catalogue: Mapping[str, Approved]) -> list[Preference]:
     """Pairs from three sources; `catalogue` is the approved answers by text.
 
@@ -190,8 +282,12 @@ def _verdict_pair(right: Curated, wrong: Curated) -> Preference:
     return _pair(right, ids, right.response, wrong.response, right.served, wrong.served, "opposite_verdicts")
 
 
+def _judged_pair(row: CuratedJudgement, ids: str, chosen: str, rejected: str, origin: str) -> Preference:
+    return _pair(row, ids, chosen, rejected, "", "", origin)
+
+
 def _pair(
-    row: Curated, ids: str, chosen: str, rejected: str, chosen_action: str, rejected_action: str, origin: str
+    row: Curated | CuratedJudgement, ids: str, chosen: str, rejected: str, chosen_action: str, rejected_action: str, origin: str
 ) -> Preference:
     return Preference(
         example_id=content_id("ex", "preference", ids),

@@ -50,6 +50,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_jsonl(frozen / "members.jsonl", [member(n, side) for n, (_, side, _, _) in ASKED.items()])
     write_jsonl(frozen / "candidates.jsonl", [candidate(n, side=side) for n, (_, side, _, _) in ASKED.items()])
     write_jsonl(frozen / "catalogue.jsonl", CATALOGUE)
+    write_jsonl(frozen / "answers.jsonl", [])
+    shutil.copytree(ROOT / "data" / "guidelines", frozen / "guidelines")
     write_jsonl(frozen / "questions.jsonl", [{"question": q} for q, side, _, _ in ASKED.values() if side == "train"])
     return tmp_path
 

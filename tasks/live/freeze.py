@@ -11,7 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.agreement import ANSWER, AgreementParams
+from tasks.guidelines import file_name
+from tasks.kinds import KINDS
 from tasks.live import registry, snapshot
+from tasks.live.handoff.desk import seen
 from tasks.live.labels import catalogue, latest_annotations
 from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace, write_durably
@@ -67,6 +70,13 @@ def freeze(workspace: Workspace) -> Frozen:
     write_jsonl(staging / "candidates.jsonl", lake.rows(Candidate, sent))
     write_jsonl(staging / "questions.jsonl", questions)
     write_jsonl(staging / "catalogue.jsonl", catalogue(workspace))
+    ranked = sorted({a.interaction_id for a in annotations if KINDS[a.kind].needs == "answers"})
+    shown = seen(lake, ranked) if ranked else {}
+    write_jsonl(staging / "answers.jsonl", [{"interaction_id": i, "answers": shown[i].answers} for i in ranked])
+    (staging / "guidelines").mkdir()
+    for version in sorted({a.guideline for a in annotations}):
+        name = file_name(version)
+        shutil.copyfile(workspace.data / "guidelines" / name, staging / "guidelines" / name)
     shutil.copytree(champion.folder, staging / "champion")
 
     changed = not workspace.frozen.is_dir() or folder_digest(staging) != folder_digest(workspace.frozen)

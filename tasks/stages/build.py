@@ -7,7 +7,17 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.examples import Curated, Dropped, holdout, preferences, supervised
+from tasks.examples import (
+    Curated,
+    CuratedJudgement,
+    Dropped,
+    holdout,
+    judgement_examples,
+    preferences,
+    ranked,
+    supervised,
+    written,
+)
 from tasks.params import load
 from tasks.records import Approved, canonical, content_id, digest, read_jsonl, read_records, write_jsonl
 from tasks.similar import normalise
@@ -36,12 +46,21 @@ def build(frozen: Path, curated: Path, out: Path, report: Path) -> None:
     train, capped = _cap([x for k, x in enumerate(train) if k not in leaking], params.max_rows_per_group)
     dropped += [Dropped(x.interaction_id, "build", "group_is_full") for x in capped]
 
-    sft, pairs = supervised(train), preferences(train, approved)
+    judged = [j for j in read_records(curated / "judgements.jsonl", CuratedJudgement) if j.side in (TRAIN, HOLDOUT)]
+    taught = [j for j in judged if j.side == TRAIN]
+    near = set(leaks([j.question for j in taught], [_question(h.messages) for h in sealed], split.near_duplicate))
+    kept = [j for k, j in enumerate(taught) if k not in near]
+    dropped += [Dropped(j.interaction_id, "build", "near_a_holdout_row") for k, j in enumerate(taught) if k in near]
+    answers, written_pairs = written(kept)
+    sft = supervised(train) + answers
+    pairs = preferences(train, approved) + written_pairs + ranked(kept)
+    judgements = judgement_examples([*kept, *(j for j in judged if j.side == HOLDOUT)])
     questions = [row for row in read_jsonl(frozen / "questions.jsonl")]
     for name, rows in (
         ("sft", sft),
         ("preference", pairs),
         ("holdout", sealed),
+        ("judgements", judgements),
         ("questions", questions),
         ("dropped", dropped),
     ):
@@ -50,6 +69,7 @@ def build(frozen: Path, curated: Path, out: Path, report: Path) -> None:
         "sft": len(sft),
         "preference": len(pairs),
         "holdout": len(sealed),
+        "judgements": dict(Counter(f"{j.kind}/{j.split}" for j in judgements)),
         "questions": len(questions),
         "dropped": dict(Counter(d.reason for d in dropped)),
         "origins": dict(Counter(x.origin for x in sft)),

@@ -7,10 +7,22 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tasks.agreement import AgreementParams, aggregate
-from tasks.examples import Curated, Dropped, served_action
+from tasks.agreement import ANSWER, AgreementParams, aggregate
+from tasks.examples import Curated, CuratedJudgement, Dropped, served_action
+from tasks.guidelines import newest, parse
+from tasks.judgements import AGREED, judgements
 from tasks.params import load
-from tasks.records import Annotation, Approved, Candidate, Interaction, Member, canonical, read_records, write_jsonl
+from tasks.records import (
+    Annotation,
+    Approved,
+    Candidate,
+    Interaction,
+    Member,
+    canonical,
+    read_jsonl,
+    read_records,
+    write_jsonl,
+)
 from tasks.stages import PARAMS, run
 
 
@@ -58,11 +70,14 @@ def curate(frozen: Path, out: Path, report: Path) -> None:
                     topic=target.topic if target else "",
                 )
             )
+    judged = _judged(frozen, params, annotations, interactions, placed, sent, dropped)
     write_jsonl(out / "labels.jsonl", curated)
+    write_jsonl(out / "judgements.jsonl", judged)
     write_jsonl(out / "dropped.jsonl", dropped)
     summary = {
         "annotations": len(annotations),
         "labels": len(curated),
+        "judgements": dict(Counter(j.kind for j in judged)),
         "dropped": dict(Counter(d.reason for d in dropped)),
         "verdicts": dict(Counter(c.verdict for c in curated)),
         "sides": dict(Counter(c.side for c in curated)),
@@ -71,6 +86,49 @@ def curate(frozen: Path, out: Path, report: Path) -> None:
     }
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_bytes(canonical(summary) + b"\n")
+
+
+def _judged(
+    frozen: Path,
+    params: AgreementParams,
+    annotations: list[Annotation],
+    interactions: dict[str, Interaction],
+    placed: dict[str, Member],
+    sent: dict[str, Candidate],
+    dropped: list[Dropped],
+) -> list[CuratedJudgement]:
+    """The agreed judgements of every kind but `answer`; what is not agreed goes to `dropped`."""
+    texts = {p.stem: p.read_text(encoding="utf-8") for p in sorted((frozen / "guidelines").glob("*.md"))}
+    kinds = {name: g.kind for name, g in newest(parse(n, t) for n, t in texts.items()).items()}
+    answers = {row["interaction_id"]: row["answers"] for row in read_jsonl(frozen / "answers.jsonl")}
+    rows = []
+    for name in sorted({a.kind for a in annotations} - {ANSWER}):
+        of_kind = [a for a in annotations if a.kind == name]
+        for j in judgements(kinds[name], of_kind, params.min_votes, params.min_confidence):
+            if j.state != AGREED:
+                dropped.append(Dropped(j.interaction_id, "curate", f"no_agreement_on_{name}"))
+                continue
+            i, m, c = interactions[j.interaction_id], placed[j.interaction_id], sent[j.interaction_id]
+            rows.append(
+                CuratedJudgement(
+                    interaction_id=j.interaction_id,
+                    kind=name,
+                    group_id=m.group_id,
+                    side=m.side,
+                    part=c.part,
+                    propensity=c.propensity,
+                    messages=i.messages,
+                    contexts=i.contexts,
+                    question=i.question,
+                    response=i.response,
+                    answers=answers.get(j.interaction_id, []),
+                    value=j.value,
+                    confidence=j.confidence,
+                    votes=j.votes,
+                    guideline=j.guideline,
+                )
+            )
+    return rows
 
 
 def main(argv: list[str] | None = None) -> int:

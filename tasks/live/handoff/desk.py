@@ -32,6 +32,10 @@ SEEN = """
             WHERE o.question = i.question AND o.messages = i.messages AND o.contexts = i.contexts AND o.response <> '') AS responses
     FROM interactions i SEMI JOIN wanted USING (interaction_id) ORDER BY i.interaction_id
 """
+LEFT = """
+    SELECT * FROM asks WHERE (batch_id, 'round ' || "round") NOT IN (SELECT (batch_id, detail) FROM events WHERE what = 'out')
+    ORDER BY ask_id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,22 +174,20 @@ def asks_of(asked: Sequence[Asked], shown: dict[str, Seen], answered_by: Answere
     ]
 
 
-def hand_out(workspace: Workspace, lake: Lake, asked: Sequence[Asked], answered_by: AnsweredBy) -> str:
-    """Give asks to the tool: each batch, round and role at once, and record that the tool has them. Safe to repeat.
-    Returns where the last went.
-    """
+def hand_out(workspace: Workspace, lake: Lake, asked: Sequence[Asked]) -> str:
+    """Give asks to the tool, a batch's round at once, and record that the tool has it. Returns where the last went."""
     versions = guidelines(workspace)
     approved = catalogue(workspace)
     tool = tool_of(workspace)
     shown = seen(lake, sorted({a.interaction_id for a in asked}))
-    groups: dict[tuple[str, int], list[Asked]] = {}
-    for a in asked:
-        groups.setdefault((a.batch_id, a.round), []).append(a)
+    answered_by = _answered_by(lake)
+    rounds: dict[tuple[str, int], list[Asked]] = {}
+    for a in sorted(asked, key=lambda a: a.ask_id):
+        rounds.setdefault((a.batch_id, a.round), []).append(a)
     where = ""
-    for (batch_id, number), members in sorted(groups.items()):
-        members = sorted(members, key=lambda a: a.ask_id)
-        used = {a.guideline for a in members}
-        lake.append("events", unchanged(workspace, lake, sorted(used)))
+    for (batch_id, number), members in sorted(rounds.items()):
+        used = sorted({a.guideline for a in members})
+        lake.append("events", unchanged(workspace, lake, used))
         handout = Handout(
             batch_id,
             number,
@@ -197,6 +199,21 @@ def hand_out(workspace: Workspace, lake: Lake, asked: Sequence[Asked], answered_
         where = tool.send(handout)
         lake.append("events", [event("out", members[0].tool, batch_id, detail=f"round {number}")])
     return where
+
+
+def hand_out_left(workspace: Workspace, lake: Lake) -> None:
+    """Rounds that are in the ledger and that no tool has, because the process died in between, go out now."""
+    left = lake.rows(Asked, LEFT)
+    if left:
+        hand_out(workspace, lake, left)
+
+
+def _answered_by(lake: Lake) -> AnsweredBy:
+    """Who has answered a question, or passed."""
+    rows = lake.query(
+        "SELECT candidate_id, kind, guideline, list(DISTINCT annotator ORDER BY annotator) AS people FROM annotations GROUP BY ALL"
+    ).to_pylist()
+    return {(r["candidate_id"], r["kind"], r["guideline"]): r["people"] for r in rows}
 
 
 def tool_of(workspace: Workspace) -> Tool:

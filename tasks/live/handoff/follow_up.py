@@ -14,8 +14,18 @@ from dataclasses import dataclass, replace
 from tasks.agreement import ANSWER, AgreementParams
 from tasks.judgements import AGREED
 from tasks.kinds import KINDS, TEXT
-from tasks.live.handoff.desk import ANNOTATOR, EXPERT, AnnotateParams, event, hand_out, in_force, roster, tool_of
-from tasks.live.handoff.send import DAY_US, answered_by
+from tasks.live.handoff.desk import (
+    ANNOTATOR,
+    EXPERT,
+    AnnotateParams,
+    event,
+    hand_out,
+    hand_out_left,
+    in_force,
+    roster,
+    tool_of,
+)
+from tasks.live.handoff.send import DAY_US
 from tasks.live.labels import LATEST, agreement, guidelines, judged
 from tasks.live.labels import in_force as still_standing
 from tasks.live.lake import Lake
@@ -60,12 +70,17 @@ def follow_up(workspace: Workspace) -> FollowUp:
     with workspace.lock("lake"):
         lake = Lake(workspace.lake)
         params = workspace.params("annotate", AnnotateParams)
+        hand_out_left(workspace, lake)
         now = time.time_ns() // 1000
         people = roster(workspace)
         has_experts = people is not None and any(p.role == EXPERT for p in people.values())
         ledger = {a.ask_id: a for a in lake.rows(Asked, "SELECT * FROM asks ORDER BY ask_id")}
+        # What is asked now is the batch's next round, whatever round a candidate was in: a round goes out once, and whole.
+        rounds: dict[str, int] = {}
+        for a in ledger.values():
+            rounds[a.batch_id] = max(rounds.get(a.batch_id, 0), a.round + 1)
         settled = _settled(workspace)
-        asks, expired, open_, late = _reworded(workspace, lake, ledger, params, now), [], 0, 0
+        asks, expired, open_, late = _reworded(workspace, lake, ledger, rounds, params, now), [], 0, 0
         reworded = Counter(a.kind for a in asks)
         for row in lake.query(STATE).to_pylist():
             last = ledger[row["ask_id"]]
@@ -80,13 +95,13 @@ def follow_up(workspace: Workspace) -> FollowUp:
             elif row["answered"] < row["wanted"] and not overdue:
                 continue
             elif row["answered"] < min(params.most, _most(last.kind, params)) and not overdue:
-                asks.append(_next(last, ANNOTATOR, params, now))
+                asks.append(_next(last, ANNOTATOR, rounds[last.batch_id], params, now))
             elif has_experts and not row["expert"]:
-                asks.append(_next(last, EXPERT, params, now))
+                asks.append(_next(last, EXPERT, rounds[last.batch_id], params, now))
         lake.append("events", expired)
         lake.append("asks", asks)
         if asks:
-            hand_out(workspace, lake, asks, answered_by(lake))
+            hand_out(workspace, lake, asks)
         if expired:
             over = {(e.candidate_id, e.kind) for e in expired}
             tool_of(workspace).cancel([a.ask_id for a in ledger.values() if (a.candidate_id, a.kind) in over])
@@ -108,8 +123,7 @@ def _most(kind: str, params: AnnotateParams) -> int:
     return params.first if KINDS[kind].main.type == TEXT else params.most
 
 
-def _next(last: Asked, role: str, params: AnnotateParams, now: int) -> Asked:
-    number = last.round + 1
+def _next(last: Asked, role: str, number: int, params: AnnotateParams, now: int) -> Asked:
     return replace(
         last,
         ask_id=content_id("ak", last.candidate_id, last.kind, last.guideline, role, number),
@@ -122,7 +136,9 @@ def _next(last: Asked, role: str, params: AnnotateParams, now: int) -> Asked:
     )
 
 
-def _reworded(workspace: Workspace, lake: Lake, ledger: dict[str, Asked], params: AnnotateParams, now: int) -> list[Asked]:
+def _reworded(
+    workspace: Workspace, lake: Lake, ledger: dict[str, Asked], rounds: dict[str, int], params: AnnotateParams, now: int
+) -> list[Asked]:
     """What has to be asked anew because a clause that it touches was changed."""
     counted = lake.rows(Annotation, LATEST)
     standing = {a.annotation_id for a in still_standing(counted, guidelines(workspace))}
@@ -135,8 +151,8 @@ def _reworded(workspace: Workspace, lake: Lake, ledger: dict[str, Asked], params
         last[a.candidate_id, a.kind] = a
     return [
         replace(
-            _next(a, ANNOTATOR, params, now),
-            ask_id=content_id("ak", a.candidate_id, a.kind, versions[a.kind].version, ANNOTATOR, a.round + 1),
+            _next(a, ANNOTATOR, rounds[a.batch_id], params, now),
+            ask_id=content_id("ak", a.candidate_id, a.kind, versions[a.kind].version, ANNOTATOR, rounds[a.batch_id]),
             guideline=versions[a.kind].version,
             wanted=params.first,
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.kinds import KINDS, askable
-from tasks.live.handoff.desk import ANNOTATOR, AnnotateParams, Seen, event, hand_out, in_force, seen
+from tasks.live.handoff.desk import ANNOTATOR, AnnotateParams, Seen, event, hand_out, hand_out_left, in_force, seen
 from tasks.live.labels import agreement, precisions
 from tasks.live.lake import Lake
 from tasks.live.pool import pool
@@ -86,7 +86,7 @@ def _ask(workspace: Workspace, lake: Lake, rows: Sequence[Candidate], window: in
         asked.append(_asked(candidate_id, batch_id, shown[interaction_id], kind, versions[kind], params, now, gold=True))
     lake.append("events", withheld)
     lake.append("asks", asked)
-    folder = hand_out(workspace, lake, asked, {}) if asked else str(workspace.outbox)
+    folder = hand_out(workspace, lake, asked) if asked else str(workspace.outbox)
     parts: dict[str, int] = {}
     asks: dict[str, int] = {}
     for row in rows:
@@ -147,18 +147,4 @@ def _finish_interrupted(workspace: Workspace, lake: Lake) -> None:
     )
     for batch_id in dict.fromkeys(c.batch_id for c in unasked):
         _ask(workspace, lake, [c for c in unasked if c.batch_id == batch_id], 0)
-    left = lake.rows(
-        Asked,
-        """SELECT * FROM asks WHERE (batch_id, 'round ' || round) NOT IN (SELECT (batch_id, detail) FROM events WHERE what = 'out')
-           ORDER BY ask_id""",
-    )
-    if left:
-        hand_out(workspace, lake, left, answered_by(lake))
-
-
-def answered_by(lake: Lake) -> dict[tuple[str, str, str], list[str]]:
-    """(candidate, kind, guideline) -> who has answered it, or passed."""
-    rows = lake.query(
-        "SELECT candidate_id, kind, guideline, list(DISTINCT annotator ORDER BY annotator) AS people FROM annotations GROUP BY ALL"
-    ).to_pylist()
-    return {(r["candidate_id"], r["kind"], r["guideline"]): r["people"] for r in rows}
+    hand_out_left(workspace, lake)
