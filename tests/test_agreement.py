@@ -110,7 +110,7 @@ def test_it_is_right_more_often_than_counting_votes_where_skills_differ():
     labels = aggregate(answers, served, PARAMS).labels
     votes: dict[str, list[str]] = {}
     for a in answers:
-        votes.setdefault(a.interaction_id, []).append(a.correction or served[a.interaction_id])
+        votes.setdefault(a.interaction_id, []).append(a.parsed.get("correction") or served[a.interaction_id])
     majority = sum(max(sorted(set(v)), key=v.count) == truth[i] for i, v in votes.items())
     assert sum(x.target == truth[x.interaction_id] for x in labels) > majority + 20
 
@@ -160,7 +160,7 @@ def test_alpha_agrees_with_the_library_on_a_simulated_crowd():
     ids, people = sorted({a.interaction_id for a in answers}), sorted({a.annotator for a in answers})
     table = np.full((len(people), len(ids)), np.nan)
     for a in answers:
-        said = a.correction or served[a.interaction_id]
+        said = a.parsed.get("correction") or served[a.interaction_id]
         table[people.index(a.annotator), ids.index(a.interaction_id)] = ANSWERS.index(said)
     expected = krippendorff.alpha(reliability_data=table, level_of_measurement="nominal")
     assert aggregate(answers, served, PARAMS).alpha == pytest.approx(expected, abs=1e-9)

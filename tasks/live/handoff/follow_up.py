@@ -81,12 +81,15 @@ def follow_up(workspace: Workspace) -> FollowUp:
             rounds[a.batch_id] = max(rounds.get(a.batch_id, 0), a.round + 1)
         settled = _settled(workspace)
         asks, expired, open_, late = _reworded(workspace, lake, ledger, rounds, params, now), [], 0, 0
+        anew = {(a.candidate_id, a.kind) for a in asks}
         reworded = Counter(a.kind for a in asks)
         for row in lake.query(STATE).to_pylist():
             last = ledger[row["ask_id"]]
             if row["decided"] or settled.get((last.interaction_id, last.kind), False):
                 continue
             open_ += 1
+            if (last.candidate_id, last.kind) in anew:
+                continue
             overdue = now > row["due"]
             late += overdue
             if now > row["due"] + params.due_days * DAY_US:
