@@ -8,6 +8,7 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from flows.people import annotator_row, money, reliability_text, share
 from tasks.drift import Drift
 from tasks.earning import STOPPED, WORTHLESS
 from tasks.estimate import Estimate
@@ -16,6 +17,7 @@ from tasks.live.handoff.send import Batch
 from tasks.live.intake import Account
 from tasks.live.labels import Rates
 from tasks.live.mining import Mined
+from tasks.live.quality import Quality
 from tasks.live.taxonomy import Shown
 
 
@@ -52,7 +54,8 @@ def batch(sent: Batch) -> None:
     ]
     lines += ["|---|---|", *(f"| {part} | {n} |" for part, n in sent.parts.items())]
     lines += ["", "| question | asked |", "|---|---|", *(f"| {kind} | {n} |" for kind, n in sent.asks.items())]
-    lines += ["", f"With {sent.gold} gold questions among them; {sent.withheld} withheld for personal data", "", f"Where: `{sent.folder}`"]
+    lines += ["", f"{sent.gold} gold questions among them; {sent.withheld} candidates withheld for personal data"]
+    lines += ["", f"Where: `{sent.folder}`"]
     text = "\n".join(lines)
     get_run_logger().info("sent %s of %s to %s", sent.parts, sent.window, sent.folder)
     create_markdown_artifact(key="batch", markdown=text, description="The batch that was handed to people")
@@ -62,30 +65,31 @@ def people(followed: FollowUp, found: Quality) -> None:
     """How many questions are out, back, disputed and late; who answers how well; what people disagree about."""
     if not found.kinds:
         return
+    asked = sum(followed.again.values()), sum(followed.experts.values()), sum(followed.reworded.values())
     lines = [
-        f"**{followed.open:,} questions open**, {followed.late:,} of them late, {followed.expired:,} given up;"
-        f" asked again {sum(followed.again.values()):,}, of experts {sum(followed.experts.values()):,},"
-        f" anew under a changed guideline {sum(followed.reworded.values()):,}",
+        f"**{followed.open:,} questions open**, {followed.late:,} of them late, {followed.expired:,} given up; asked again"
+        f" {asked[0]:,}, of experts {asked[1]:,}, anew under a changed guideline {asked[2]:,}",
         "",
-        "| question | out | back | settled | disputed | agreement | answers each | cost a label |",
+        "| question | out | back | settled | disputed | answers each | cost a label | agreement |",
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {k.kind} | {k.out:,} | {k.back:,} | {k.settled:,} | {k.disputed:,} | {agreement_text(k)} | {k.answers_each:.1f} |"
-        f" {k.cost_per_label:.2f} |"
+        f"| {k.kind} | {k.out:,} | {k.back:,} | {k.settled:,} | {k.disputed:,} | {k.answers_each:.1f} | {money(k.cost_per_label)} |"
+        f" {'; '.join(f'{name}: {reliability_text(r)}' for name, r in k.agreement.items())} |"
         for k in found.kinds
     ]
-    lines += ["", f"A corrected error cost {found.cost_per_error:.2f}." if math.isfinite(found.cost_per_error) else ""]
-    get_run_logger().info("open %d, late %d, asked again %s, experts %s", followed.open, followed.late, followed.again, followed.experts)
-    create_markdown_artifact(key="people", markdown="\n".join(lines), description="Questions to people, and how far they agree")
-    named = [f"{c.annotator}: {c.verdict}, {'; '.join(c.why)}" for c in found.annotators if c.verdict in NAMED]
+    lines += ["", f"Cost so far {found.cost:,.2f}; of a corrected error {money(found.cost_per_error)}"]
+    get_run_logger().info("people: open %d, late %d, asked again %d, experts %d", followed.open, followed.late, *asked[:2])
+    description = "Questions to people, and how far they agree"
+    create_markdown_artifact(key="people", markdown="\n".join(lines), description=description)
+    named = [f"{c.annotator} is {c.verdict}: {'; '.join(c.why)}" for c in found.annotators if c.verdict not in ("good", "unknown")]
     for text in named:
         get_run_logger().warning("annotator %s", text)
     rows = [annotator_row(c) for c in found.annotators]
-    create_table_artifact(key="annotators", table=rows, description=" · ".join(named) or "Everybody answers as well as the others")
-    if found.clauses:
-        table = [{"guideline": c.guideline, "clause": c.clause, "questions": c.questions, "disagreed": c.text} for c in found.clauses]
-        create_table_artifact(key="guideline-debugger", table=table, description="Clauses that people disagree about, most first")
+    create_table_artifact(key="annotators", table=rows, description=" · ".join(named) or "Nobody stands out")
+    rows = [{"clause": f"{c.guideline} {c.clause}", "questions": c.questions, "disagreed": share(c)} for c in found.clauses]
+    description = "The guideline debugger: clauses that people disagree about, most first"
+    create_table_artifact(key="guideline-debugger", table=rows, description=description)
 
 
 def clusters(found: list[Shown], alarms: list[str]) -> None:

@@ -113,14 +113,16 @@ def label(
 
     Example: flywheel label --trail ix_5c0e7c5d8e1f2a3b4c5d6e7f
     """
-    from tasks.live import quality
+    from flows import people
+    from tasks.live.quality import quality
+    from tasks.live.trail import trail as steps_of
 
     if trail:
-        events = quality.trail(find(workspace), trail)
-        show(as_json, events, quality.trail_text(events))
+        steps = steps_of(find(workspace), trail)
+        show(as_json, [asdict(s) for s in steps], people.trail_text(steps))
         return
-    found = quality.quality(find(workspace))
-    show(as_json, found, quality.as_text(found))
+    found = quality(find(workspace))
+    show(as_json, found, people.quality_text(found))
 
 
 @app.command()

@@ -50,7 +50,7 @@ def aggregate(annotations: Sequence[Annotation], served: Mapping[str, str], para
     answers = [a for a in annotations if a.kind == ANSWER]
     if not answers:
         return Agreement([], math.nan, {})
-    meant = {a.annotation_id: _meant(a, served.get(a.interaction_id, "")) for a in answers}
+    meant = {a.annotation_id: meant(a, served.get(a.interaction_id, "")) for a in answers}
     votes = sorted((a.interaction_id, a.annotator, meant[a.annotation_id]) for a in answers)
     decided = {a.interaction_id: meant[a.annotation_id] for a in sorted(answers, key=lambda a: a.ts) if a.role == EXPERT}
     posterior, skills = _one_coin(votes)
@@ -78,7 +78,7 @@ def aggregate(annotations: Sequence[Annotation], served: Mapping[str, str], para
     return Agreement(labels, _alpha(votes), skills)
 
 
-def _meant(annotation: Annotation, served: str) -> str:
+def meant(annotation: Annotation, served: str) -> str:
     """The answer this person wants: 'right' means the served one, and so does a correction that names it."""
     value = annotation.parsed
     if value["verdict"] == "right":

@@ -22,12 +22,12 @@ import orjson
 from tasks.aggregate import Vote, consensus
 from tasks.kinds import CHOICE, CHOICES, RANKING, RATING, SPANS, TEXT, Field, Kind
 from tasks.records import Annotation, canonical
-from tasks.reliability import similarity, soft_f1, tau
+from tasks.reliability import likeness, soft_f1, tau
 
 EXPERT = "expert"
 AGREED, OPEN = "agreed", "open"
 # From which agreement answers other than choices are accepted: two in three pairs of grades within a step, soft F1 of .7,
-# Kendall's tau of .6, texts that share four characters in five. Choices have a posterior; its threshold is annotate.sure.
+# Kendall's tau of .6, texts that share four words in five. Choices have a posterior; its threshold is annotate.sure.
 ACCEPTED = {RATING: 0.66, SPANS: 0.7, RANKING: 0.8, TEXT: 0.8}
 
 
@@ -160,13 +160,13 @@ def _near(grades: Sequence[int]) -> float:
 
 
 def _text(field: Field, values: Values, together: Together) -> Aggregated:
-    """The text most like all others, by characters; alone it is as sure as one person is."""
+    """The text most like all others, by words; alone it is as sure as one person is."""
     found: Aggregated = {}
     for i, answers in values.items():
         texts = [v[field.name] for v in answers if field.name in v]
         if not texts:
             continue
-        alike = [statistics.fmean([similarity(t, o) for k, o in enumerate(texts) if k != n] or [0.5]) for n, t in enumerate(texts)]
+        alike = [statistics.fmean([likeness(t, o) for k, o in enumerate(texts) if k != n] or [0.5]) for n, t in enumerate(texts)]
         best = max(range(len(texts)), key=lambda n: (alike[n], texts[n]))
         found[i] = (texts[best], alike[best])
     return found
@@ -214,13 +214,14 @@ def _ranking(field: Field, values: Values, together: Together) -> Aggregated:
     """Answers by their mean rank, equal means being ties; the confidence is mean Kendall's tau-b, 0.5 being none."""
     found: Aggregated = {}
     for i, answers in values.items():
-        ranked = [_ranks(v[field.name]) for v in answers if field.name in v]
-        if not ranked:
+        given = [v[field.name] for v in answers if field.name in v]
+        if not given:
             continue
+        ranked = [_ranks(groups) for groups in given]
         means: dict[float, list[str]] = {}
         for answer in sorted(ranked[0]):
             means.setdefault(round(statistics.fmean(r[answer] for r in ranked), 9), []).append(answer)
-        taus = [tau(a, b) for a, b in combinations(ranked, 2)]
+        taus = [tau(a, b) for a, b in combinations(given, 2)]
         found[i] = ([means[m] for m in sorted(means)], (statistics.fmean(taus) + 1) / 2 if taus else 0.5)
     return found
 

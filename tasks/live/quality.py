@@ -1,4 +1,4 @@
-"""How far to trust what people answer: agreement per kind, each annotator's card, disputed clauses, cost; and the audit trail.
+"""How far to trust what people answer: agreement per kind, each annotator's card, disputed clauses, cost.
 
     answer   out 303  back 671  settled 297  disputed 4   alpha .81 (.77 to .85)   2.2 answers each, 0.97 a label
     fritz    careless: gold 9 of 14 right
@@ -11,26 +11,25 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from tasks.agreement import ANSWER, said
-from tasks.annotators import Answered, Card, cards
-from tasks.estimate import wilson
+from tasks import reliability
+from tasks.aggregate import Vote
+from tasks.agreement import ANSWER, meant
+from tasks.annotators import Card, cards
 from tasks.examples import served_action
-from tasks.guidelines import newest
+from tasks.guidelines import Clause, newest
 from tasks.judgements import AGREED
-from tasks.kinds import Kind
+from tasks.kinds import CHOICES, RANKING, RATING, SPANS, TEXT, Field, Kind
 from tasks.live.handoff.desk import EXPERT, AnnotateParams
-from tasks.live.labels import LATEST, agreement, catalogue, guidelines, judged, latest_annotations
+from tasks.live.labels import agreement, catalogue, guidelines, judged, latest_annotations
 from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace
-from tasks.records import Annotation
-from tasks.reliability import Reliability, reliability
+from tasks.records import Annotation, Label
+from tasks.reliability import Answer, Reliability
 
-GOOD, WATCH, UNKNOWN = "good", "watch", "unknown"
 OPEN = """
-    SELECT kind, count(DISTINCT (candidate_id, kind)) AS out, count(DISTINCT (candidate_id, kind)) FILTER (role = 'expert') AS experts
+    SELECT kind, count(DISTINCT candidate_id) AS out, count(DISTINCT candidate_id) FILTER (role = 'expert') AS experts
     FROM asks WHERE NOT gold GROUP BY kind ORDER BY kind
 """
 GOLD = """
@@ -40,26 +39,11 @@ GOLD = """
     JOIN interactions i USING (interaction_id)
     WHERE candidate_id IN (SELECT candidate_id FROM asks WHERE gold) ORDER BY a.annotation_id
 """
-TRAIL = """
-    SELECT * FROM (
-        SELECT ts, ts AS sort, 'asked' AS what, tool AS who, batch_id, candidate_id, kind, guideline,
-               'round ' || "round" || ': ' || wanted || ' ' || role || CASE WHEN gold THEN ', gold' ELSE '' END AS detail
-        FROM asks WHERE candidate_id = $id OR interaction_id = $id
-        UNION ALL
-        SELECT ts, received, status, annotator, batch_id, candidate_id, kind, guideline,
-               role || CASE WHEN status = 'submitted' THEN ': ' || value ELSE '' END || CASE WHEN note = '' THEN '' ELSE ' — ' || note END
-        FROM annotations WHERE candidate_id = $id OR interaction_id = $id
-        UNION ALL
-        SELECT ts, ts, what, who, batch_id, candidate_id, kind, guideline, detail FROM events
-        WHERE candidate_id = $id OR candidate_id IN (SELECT candidate_id FROM asks WHERE interaction_id = $id)
-    ) ORDER BY sort, ts, what, who
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class KindQuality:
     """`out` questions were asked, `back` answers came, `settled` questions are agreed on, `disputed` have two answers and more and
-    are not. Costs are of an answer's price in params.yaml.
+    are not. `agreement` is that of each field; costs follow from the prices of answers in params.yaml.
     """
 
     kind: str
@@ -71,7 +55,7 @@ class KindQuality:
     answers_each: float
     cost: float
     cost_per_label: float
-    reliability: Reliability
+    agreement: dict[str, Reliability]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +102,89 @@ def quality(workspace: Workspace) -> Quality:
     of_answer = sum(k.cost for k in kinds if k.kind == ANSWER)
     return Quality(kinds, _cards(workspace, lake, by_kind.get(ANSWER, []), labels.labels), _clauses(workspace, by_kind),
                    round(cost, 2), of_answer / errors if errors else math.nan)  # fmt: skip
+
+
+def _kind(
+    row: Mapping[str, Any], kind: Kind, answers: Sequence[Annotation], settled: set[str], params: AnnotateParams
+) -> KindQuality:
+    by_question = Counter(a.interaction_id for a in answers)
+    experts = sum(a.role == EXPERT for a in answers)
+    cost = (len(answers) - experts) * params.price.get(kind.name, 0.0) + experts * params.expert_price
+    return KindQuality(
+        kind=kind.name,
+        out=row["out"],
+        back=len(answers),
+        settled=len(settled),
+        disputed=sum(n > 1 and i not in settled for i, n in by_question.items()),
+        to_experts=row["experts"],
+        answers_each=round(len(answers) / len(by_question), 2) if by_question else 0.0,
+        cost=round(cost, 2),
+        cost_per_label=round(cost / len(settled), 2) if settled else math.nan,
+        agreement={f.name: _agreement(f, answers) for f in kind.fields if f.required},
+    )
+
+
+def _agreement(field: Field, answers: Sequence[Annotation]) -> Reliability:
+    """Agreement on one field, by the measure of its type; of a grade for each document, every document is an item."""
+    given = [(a, a.parsed[field.name]) for a in answers if field.name in a.parsed and a.role != EXPERT]
+    if field.type == RATING and field.each:
+        return reliability.ratings(
+            Answer(f"{a.interaction_id}/{place}", a.annotator, grade) for a, grades in given for place, grade in grades.items()
+        )
+    rows = [Answer(a.interaction_id, a.annotator, value) for a, value in given]
+    if field.type == RATING:
+        return reliability.ratings(rows)
+    if field.type == CHOICES:
+        return reliability.sets([Answer(r.item, r.annotator, frozenset(r.value)) for r in rows])[0]
+    if field.type == SPANS:
+        marked = [Answer(r.item, r.annotator, [(s["start"], s["end"], s["label"]) for s in r.value]) for r in rows]
+        # Texts end where the last mark ends: of what nobody marked, nobody disagreed.
+        lengths: dict[str, int] = {}
+        for r in marked:
+            lengths[r.item] = max([lengths.get(r.item, 1), *(end for _, end, _ in r.value)])
+        return reliability.spans(marked, lengths)[1]
+    return {RANKING: reliability.rankings, TEXT: reliability.texts}.get(field.type, reliability.choices)(rows)
+
+
+def _clauses(workspace: Workspace, by_kind: Mapping[str, Sequence[Annotation]]) -> list[ClauseQuality]:
+    """The guideline debugger: clauses in force that people disagree about, most first."""
+    from scipy.stats import binomtest
+
+    found = []
+    for kind, guideline in newest(guidelines(workspace).values()).items():
+        by_question: dict[str, list[dict[str, Any]]] = {}
+        for a in by_kind.get(kind, []):
+            if a.guideline == guideline.version and a.role != EXPERT:
+                by_question.setdefault(a.interaction_id, []).append(a.parsed)
+        for clause in (c for c in guideline.clauses if c.about):
+            said = [[_said(clause, v) for v in values] for values in by_question.values() if len(values) > 1]
+            said = [s for s in said if any(s)]
+            apart = sum(len(set(map(str, s))) > 1 for s in said)
+            if said:
+                interval = binomtest(apart, len(said)).proportion_ci(method="wilson")
+                found.append(ClauseQuality(guideline.version, clause.id, len(said), apart, interval.low, interval.high))
+    return sorted(found, key=lambda c: (-c.low, -c.disagreed, c.guideline, c.clause))
+
+
+def _said(clause: Clause, value: Mapping[str, Any]) -> Any:
+    """What an answer says about a clause: whether it names its values, and the whole of a field that it is about."""
+    if not clause.touches(value):
+        return None
+    whole = [value.get(field) for field, option in clause.about if not option]
+    return whole or True
+
+
+def _cards(workspace: Workspace, lake: Lake, answers: Sequence[Annotation], labels: Sequence[Label]) -> list[Card]:
+    """Everybody who answers whether an answer is right, by what they meant; gold are the experts' decisions."""
+    by_text = {a.text.strip(): a for a in catalogue(workspace)}
+    rows = lake.query(
+        "SELECT interaction_id, response FROM interactions SEMI JOIN annotations USING (interaction_id)"
+    ).to_pylist()
+    served = {r["interaction_id"]: served_action(r["response"], by_text) for r in rows}
+    gold = {a.interaction_id: meant(a, served[a.interaction_id]) for a in answers if a.role == EXPERT}
+    everything = [a for a in answers if a.role != EXPERT] + lake.rows(Annotation, GOLD)
+    return cards(
+        [Vote(a.interaction_id, a.annotator, meant(a, served[a.interaction_id])) for a in everything],
+        gold,
+        {(a.interaction_id, a.annotator): a.seconds for a in everything if a.seconds is not None},
+    )
