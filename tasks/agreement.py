@@ -50,9 +50,9 @@ def aggregate(annotations: Sequence[Annotation], served: Mapping[str, str], para
     answers = [a for a in annotations if a.kind == ANSWER]
     if not answers:
         return Agreement([], math.nan, {})
-    meant = {a.annotation_id: meant(a, served.get(a.interaction_id, "")) for a in answers}
-    votes = sorted((a.interaction_id, a.annotator, meant[a.annotation_id]) for a in answers)
-    decided = {a.interaction_id: meant[a.annotation_id] for a in sorted(answers, key=lambda a: a.ts) if a.role == EXPERT}
+    said = {a.annotation_id: meant(a, served.get(a.interaction_id, "")) for a in answers}
+    votes = sorted((a.interaction_id, a.annotator, said[a.annotation_id]) for a in answers)
+    decided = {a.interaction_id: said[a.annotation_id] for a in sorted(answers, key=lambda a: a.ts) if a.role == EXPERT}
     posterior, skills = _one_coin(votes)
     posterior |= {interaction_id: {target: 1.0} for interaction_id, target in decided.items()}
     counts: dict[str, int] = {}
