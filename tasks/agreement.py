@@ -9,6 +9,7 @@ agree with the others, so that a careless one weighs little. Agreement is Krippe
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,15 +50,16 @@ def aggregate(annotations: Sequence[Annotation], served: Mapping[str, str], para
     votes = sorted(Vote(a.interaction_id, a.annotator, said[a.annotation_id]) for a in answers)
     decided = {a.interaction_id: said[a.annotation_id] for a in sorted(answers, key=lambda a: a.ts) if a.role == EXPERT}
     agreed = consensus(votes, gold=decided, method="one-coin")
-    counts: dict[str, int] = {}
-    for interaction_id, _, _ in votes:
-        counts[interaction_id] = counts.get(interaction_id, 0) + 1
+    counts = Counter(v.item for v in votes)
+    votes_for = Counter((v.item, v.label) for v in votes)
     labels = []
     for interaction_id, n in counts.items():
         right = served.get(interaction_id) or SERVED
         shares = agreed.posterior[interaction_id]
         target = max(sorted(shares), key=shares.__getitem__)
-        sure = interaction_id in decided or (n >= params.min_votes and shares[target] >= params.min_confidence)
+        # Somebody good beside somebody bad makes a posterior, and no second opinion.
+        backed = votes_for[interaction_id, target] >= params.min_votes
+        sure = interaction_id in decided or (backed and shares[target] >= params.min_confidence)
         labels.append(
             Label(
                 interaction_id=interaction_id,

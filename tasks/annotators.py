@@ -1,6 +1,9 @@
 """(stand-in until merged)"""
 from __future__ import annotations
+
 from dataclasses import dataclass
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     annotator: str

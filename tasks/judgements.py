@@ -13,28 +13,25 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import orjson
 
+from tasks import overlap
 from tasks.aggregate import Vote, consensus
 from tasks.kinds import CHOICE, CHOICES, RANKING, RATING, SPANS, TEXT, Field, Kind
+from tasks.overlap import Decision, Limits
 from tasks.records import Annotation, canonical
 from tasks.reliability import likeness, soft_f1, tau
 
 EXPERT = "expert"
 AGREED, OPEN = "agreed", "open"
-# From which agreement answers other than choices are accepted: two in three pairs of grades within a step, soft F1 of .7,
-# Kendall's tau of .6, texts that share four words in five. Choices have a posterior; its threshold is annotate.sure.
-ACCEPTED = {RATING: 0.66, SPANS: 0.7, RANKING: 0.8, TEXT: 0.8}
-
-
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """`value` is canonical JSON of the kind's shape; `confidence` in [0, 1] is the posterior of a choice, and the agreement of
-    the answers for all else; `state` is 'agreed' or 'open'.
+    the answers for all else; `state` is 'agreed' or 'open', and `decision` what the question needs next.
     """
 
     interaction_id: str
@@ -43,6 +40,7 @@ class Judgement:
     confidence: float
     votes: int
     state: str
+    decision: Decision
     guideline: str
 
     @property
@@ -50,7 +48,7 @@ class Judgement:
         return orjson.loads(self.value)
 
 
-def judgements(kind: Kind, annotations: Sequence[Annotation], min_votes: int, sure: float) -> list[Judgement]:
+def judgements(kind: Kind, annotations: Sequence[Annotation], limits: Limits) -> list[Judgement]:
     """One judgement per interaction, by interaction id. `annotations` are all of this kind, one per person and interaction."""
     together: dict[str, list[Annotation]] = {}
     for a in sorted(annotations, key=lambda a: a.annotation_id):
@@ -70,8 +68,7 @@ def judgements(kind: Kind, annotations: Sequence[Annotation], min_votes: int, su
             if kind.main.type == RANKING:
                 value["unacceptable"] = _majority_set([v.get("unacceptable", []) for v in values[interaction_id]])
             confidence = _confidence(kind, {name: c for name, (_, c) in parts.items()})
-        accepted = ACCEPTED.get(kind.main.type, sure)
-        settled = bool(experts) or (len(answers) >= min_votes and confidence >= accepted)
+        decision = Decision.ENOUGH if experts else _decision(kind, value, confidence, values[interaction_id], limits)
         rows.append(
             Judgement(
                 interaction_id,
@@ -79,11 +76,40 @@ def judgements(kind: Kind, annotations: Sequence[Annotation], min_votes: int, su
                 canonical(value).decode(),
                 round(confidence, 6),
                 len(answers),
-                AGREED if settled else OPEN,
+                AGREED if decision is Decision.ENOUGH else OPEN,
+                decision,
                 max(a.guideline for a in answers),
             )
         )
     return rows
+
+
+def _decision(
+    kind: Kind, value: Mapping[str, Any], confidence: float, given: Sequence[Mapping[str, Any]], limits: Limits
+) -> Decision:
+    """What the answers of one question say about how many more it needs, by the rule of its type (tasks/overlap.py)."""
+    field = kind.main
+    said = [v[field.name] for v in given if field.name in v]
+    few = replace(limits, most=min(limits.most, overlap.FEW.most))
+    if field.type == CHOICE:
+        # Somebody good beside somebody bad makes a posterior, and no second opinion.
+        backed = said.count(value.get(field.name)) >= min(limits.first, limits.most)
+        return overlap.choice({"": confidence if backed else 0.0}, len(said), limits)
+    if field.type == RATING:
+        grades = [[v[f.name] for v in given if f.name in v] for f in kind.fields]
+        if field.each:
+            grades = [[g[place] for g in said if place in g] for place in said[0]] if said else [[]]
+        return max((overlap.rating(g, few) for g in grades), key=_WORSE.index)
+    if field.type == SPANS:
+        return overlap.spans([_plain(s) for s in said], limits=few)
+    if field.type == CHOICES:
+        return overlap.labels(said, limits=few)
+    if field.type == RANKING:
+        return overlap.ranking(said, limits=few)
+    return Decision.ENOUGH if kind.name == "note" and said else overlap.text([], len(said))
+
+
+_WORSE = (Decision.ENOUGH, Decision.ASK_AGAIN, Decision.ADJUDICATE)
 
 
 def _confidence(kind: Kind, of: Mapping[str, float]) -> float:

@@ -313,7 +313,7 @@ def test_who_disagree_get_a_third_opinion_by_somebody_else(place: Workspace, sen
 
 
 def test_what_stays_disputed_goes_to_an_expert_whose_word_stands(place: Workspace, sent: list[dict]):
-    change(place, {"most: 5 ": "most: 3 "})
+    change(place, {"most: 5 ": "most: 3 ", "budget_share: 0.6": "budget_share: 1.0"})
     row, rest = sent[0], sent[1:]
     answered(place, *(answer(r, who) for r in rest for who in ("ana", "ben")), answer(row, "ana"), answer(row, "ben", "wrong", "invoice"))
     follow_up(place)

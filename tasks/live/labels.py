@@ -28,6 +28,7 @@ from tasks.judgements import Judgement, judgements
 from tasks.live.lake import Lake
 from tasks.live.pool import slices_of
 from tasks.live.workspace import Workspace
+from tasks.overlap import Limits
 from tasks.records import Annotation, Approved, Label, read_records
 from tasks.select import AUDIT_HOLDOUT, AUDIT_OPEN, SelectParams
 
@@ -84,15 +85,16 @@ def agreement(workspace: Workspace, params: AgreementParams | None = None) -> Ag
     return aggregate(latest_annotations(workspace), served, params or workspace.params("curate", AgreementParams))
 
 
-def judged(workspace: Workspace, params: AgreementParams | None = None) -> dict[str, list[Judgement]]:
+def judged(workspace: Workspace, limits: Limits | None = None) -> dict[str, list[Judgement]]:
     """What people agree on by now, by kind, for all kinds but `answer`, which `agreement` is about."""
-    params = params or workspace.params("curate", AgreementParams)
+    params = workspace.params("curate", AgreementParams)
+    limits = limits or Limits(first=params.min_votes, sure=params.min_confidence)
     versions = newest(guidelines(workspace).values())
     by_kind: dict[str, list[Annotation]] = {}
     for a in latest_annotations(workspace):
         by_kind.setdefault(a.kind, []).append(a)
     return {
-        kind: judgements(versions[kind].kind, answers, params.min_votes, params.min_confidence)
+        kind: judgements(versions[kind].kind, answers, limits)
         for kind, answers in sorted(by_kind.items())
         if kind != ANSWER
     }

@@ -11,6 +11,7 @@ from tasks.agreement import ANSWER, AgreementParams, aggregate
 from tasks.examples import Curated, CuratedJudgement, Dropped, served_action
 from tasks.guidelines import newest, parse
 from tasks.judgements import AGREED, judgements
+from tasks.overlap import Limits
 from tasks.params import load
 from tasks.records import (
     Annotation,
@@ -104,7 +105,7 @@ def _judged(
     rows = []
     for name in sorted({a.kind for a in annotations} - {ANSWER}):
         of_kind = [a for a in annotations if a.kind == name]
-        for j in judgements(kinds[name], of_kind, params.min_votes, params.min_confidence):
+        for j in judgements(kinds[name], of_kind, Limits(first=params.min_votes, sure=params.min_confidence)):
             if j.state != AGREED:
                 dropped.append(Dropped(j.interaction_id, "curate", f"no_agreement_on_{name}"))
                 continue

@@ -19,6 +19,7 @@ from tasks.live.handoff.tool import Handout, Tool
 from tasks.live.labels import catalogue, guidelines
 from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace
+from tasks.overlap import Limits
 from tasks.records import Asked, Event, content_id, read_jsonl
 from tasks.slices import Rule
 
@@ -47,6 +48,7 @@ class AnnotateParams:
     first: int
     most: int
     sure: float
+    budget_share: float
     gold_share: float
     cap: int
     due_days: float
@@ -58,6 +60,10 @@ class AnnotateParams:
             raise Refused(f"params.yaml: annotate.tool is {self.tool!r}", f"use one of {', '.join(TOOLS)}")
         if not 1 <= self.first <= self.most:
             raise Refused(f"params.yaml: annotate.first {self.first}, annotate.most {self.most}", "1 <= first <= most")
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.first, self.most, self.sure, self.budget_share)
 
     @property
     def shares(self) -> dict[str, float]:

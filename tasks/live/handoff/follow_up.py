@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tasks.agreement import ANSWER, AgreementParams
 from tasks.judgements import AGREED
-from tasks.kinds import KINDS, TEXT
 from tasks.live.handoff.desk import (
     ANNOTATOR,
     EXPERT,
@@ -30,7 +30,8 @@ from tasks.live.labels import LATEST, agreement, guidelines, judged
 from tasks.live.labels import in_force as still_standing
 from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace
-from tasks.records import Annotation, Asked, content_id
+from tasks.overlap import Decision, next_round
+from tasks.records import Annotation, Asked, Label, content_id
 
 # Of each question that is not over: how many people were wanted under its newest guideline, who answered or passed, and when.
 STATE = """
@@ -49,6 +50,7 @@ STATE = """
     WHERE (candidate_id, kind) NOT IN (SELECT (candidate_id, kind) FROM events WHERE what IN ('expired', 'cancelled'))
     ORDER BY candidate_id, kind
 """
+PASSES = 2  # times as many people as answers are wanted may pass on a question before an expert sees it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,15 @@ def follow_up(workspace: Workspace) -> FollowUp:
         rounds: dict[str, int] = {}
         for a in ledger.values():
             rounds[a.batch_id] = max(rounds.get(a.batch_id, 0), a.round + 1)
-        settled = _settled(workspace)
+        state = lake.query(STATE).to_pylist()
+        decisions = _decisions(workspace, ledger, state, params)
         asks, expired, open_, late = _reworded(workspace, lake, ledger, rounds, params, now), [], 0, 0
         anew = {(a.candidate_id, a.kind) for a in asks}
         reworded = Counter(a.kind for a in asks)
-        for row in lake.query(STATE).to_pylist():
+        for row in state:
             last = ledger[row["ask_id"]]
-            if row["decided"] or settled.get((last.interaction_id, last.kind), False):
+            decision = decisions.get((last.interaction_id, last.kind))
+            if row["decided"] or (decision is Decision.ENOUGH and row["answered"] >= min(row["wanted"], params.first)):
                 continue
             open_ += 1
             if (last.candidate_id, last.kind) in anew:
@@ -97,9 +101,9 @@ def follow_up(workspace: Workspace) -> FollowUp:
                                      f"{row['answered']} of {row['wanted']} people answered in twice the time"))  # fmt: skip
             elif row["answered"] < row["wanted"] and not overdue:
                 continue
-            elif row["answered"] < min(params.most, _most(last.kind, params)) and not overdue:
+            elif decision is Decision.ASK_AGAIN and not overdue and row["answered"] < PASSES * params.most:
                 asks.append(_next(last, ANNOTATOR, rounds[last.batch_id], params, now))
-            elif has_experts and not row["expert"]:
+            elif has_experts and not row["expert"] and (decision is not None or overdue):
                 asks.append(_next(last, EXPERT, rounds[last.batch_id], params, now))
         lake.append("events", expired)
         lake.append("asks", asks)
@@ -113,17 +117,32 @@ def follow_up(workspace: Workspace) -> FollowUp:
         return FollowUp(dict(again), dict(experts), dict(reworded), len(expired), open_, late)
 
 
-def _settled(workspace: Workspace) -> dict[tuple[str, str], bool]:
-    params = replace(workspace.params("curate", AgreementParams), min_confidence=workspace.params("annotate", AnnotateParams).sure)
-    found = {(x.interaction_id, ANSWER): x.state == AGREED for x in agreement(workspace, params).labels}
-    for kind, rows in judged(workspace, params).items():
-        found |= {(j.interaction_id, kind): j.state == AGREED for j in rows}
+def _decisions(
+    workspace: Workspace, ledger: dict[str, Asked], state: list[dict[str, Any]], params: AnnotateParams
+) -> dict[tuple[str, str], Decision | None]:
+    """(interaction, kind) -> what its answers so far call for; None is to wait until others have had their next answer."""
+    wanted = {(ledger[r["ask_id"]].interaction_id, r["kind"]): r["wanted"] or 0 for r in state}
+    found: dict[tuple[str, str], Decision | None] = dict.fromkeys(wanted, Decision.ASK_AGAIN)  # those whom everybody passed
+    for kind, rows in judged(workspace, params.limits).items():
+        found |= {(j.interaction_id, kind): j.decision for j in rows}
+    # The answers of one batch share one budget, so that the least sure ones get it. What is out counts as given.
+    votes = workspace.params("curate", AgreementParams).min_votes
+    batch = {a.interaction_id: a.batch_id for a in ledger.values() if a.kind == ANSWER and not a.gold}
+    by_batch: dict[str, list[Label]] = {}
+    for x in agreement(workspace, AgreementParams(votes, params.sure)).labels:
+        by_batch.setdefault(batch.get(x.interaction_id, ""), []).append(x)
+    for rows in by_batch.values():
+        shares = {x.interaction_id: {"": 1.0 if x.state == AGREED else min(x.p_target, params.sure - 1e-6)} for x in rows}
+        given = {x.interaction_id: max(x.votes, wanted.get((x.interaction_id, ANSWER), 0)) for x in rows}
+        due = next_round(shares, given, params.limits)
+        for ids, decision in (
+            (due.enough, Decision.ENOUGH),
+            (due.ask, Decision.ASK_AGAIN),
+            (due.wait, None),
+            (due.adjudicate, Decision.ADJUDICATE),
+        ):
+            found |= {(i, ANSWER): decision for i in ids}
     return found
-
-
-def _most(kind: str, params: AnnotateParams) -> int:
-    """More people write more texts, and settle nothing: after the first ones an expert decides."""
-    return params.first if KINDS[kind].main.type == TEXT else params.most
 
 
 def _next(last: Asked, role: str, number: int, params: AnnotateParams, now: int) -> Asked:

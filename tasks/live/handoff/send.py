@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.kinds import KINDS, askable
+from tasks.kinds import KINDS, TEXT, askable
 from tasks.live.handoff.desk import ANNOTATOR, AnnotateParams, Seen, event, hand_out, hand_out_left, in_force, seen
 from tasks.live.labels import agreement, precisions
 from tasks.live.lake import Lake
@@ -123,7 +123,7 @@ def _asked(candidate_id: str, batch_id: str, shown: Seen, kind: str, guideline: 
         content_hash=shown.hash(kind),
         round=1,
         role=ANNOTATOR,
-        wanted=params.first,
+        wanted=1 if KINDS[kind].main.type == TEXT else params.first,  # a text is written once, and reviewed by an expert
         guideline=guideline,
         gold=gold,
         tool=params.tool,
