@@ -161,7 +161,9 @@ def by_mlflow(uri: str, n: int) -> None:
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment(name)
     traces = {}
-    for a in made:
+    for number, a in enumerate(made):
+        if number % 200 == 0:
+            mlflow.flush_trace_async_logging()  # its queue drops what it can't hold
         with mlflow.start_span("chat") as span:
             span.set_inputs({"question": a.question})
             span.set_outputs(a.response)

@@ -165,6 +165,14 @@ def test_a_link_in_the_outbox_is_not_followed(place: Workspace, tool: Files, tmp
     assert not (tmp_path / "batch.jsonl").exists()
 
 
+def test_a_cancelled_ask_is_noted_once(place: Workspace, tool: Files):
+    tool.send(handout(["note", "sentiment"]))
+    for asks in (["as_note"], ["as_note", "as_nobody"], ["as_note", "as_sentiment"]):
+        tool.cancel(asks)
+    noted = (place.outbox / BATCH / "cancelled.jsonl").read_bytes()
+    assert noted == b'{"ask_id":"as_note"}\n{"ask_id":"as_sentiment"}\n' and tool.status().open == 0
+
+
 # Receiving
 
 
@@ -313,7 +321,11 @@ def test_a_sheet_is_sane_csv_for_others(place: Workspace, tool: Files):
 def test_what_a_spreadsheet_would_run_is_led_by_one_apostrophe(start: str):
     text = f"{start}cmd|' /C calc'!A0"
     assert guarded(text) == f"'{text}" and unguarded(guarded(text)) == text
-    assert unguarded("'tis fine") == "'tis fine"
+
+
+def test_a_text_keeps_its_own_apostrophe_also_where_a_program_swallows_the_first():
+    assert guarded("'tis fine") == "''tis fine"
+    assert unguarded("''tis fine") == unguarded("'tis fine") == "'tis fine"
 
 
 @given(st.text())
@@ -413,6 +425,14 @@ def test_a_cell_that_can_not_be_meant_is_refused(kind: str, cells: dict[str, str
     with pytest.raises(BadRecord) as caught:
         read(KINDS[kind], cells, ask(kind))
     assert caught.value.code == code and len(caught.value.message) < 300
+
+
+def test_an_option_may_be_called_none():
+    kind = with_options(KINDS["topics"], {"topics": ["none", "other"]})
+    for value in ({"topics": []}, {"topics": ["none"]}):
+        cells = written(kind, value, ask("topics"))
+        assert read(kind, cells, ask("topics")) == value
+    assert read(KINDS["topics"], {"topics": "none"}, ask("topics")) == {"topics": []}
 
 
 def test_people_may_write_as_people_do():

@@ -122,11 +122,15 @@ def test_a_kind_that_mlflow_can_not_ask_is_refused_before_anything_is_sent(revie
     assert review.status().open == 0
 
 
-def test_what_is_no_trace_or_shares_one_is_refused(review):
+def test_what_is_no_trace_or_a_deleted_or_a_shared_one_is_refused_whole(review):
+    known = review.trace_of
     for trace in ("", "x' OR '1'='1", "a" * 51):
         review.trace_of = lambda candidate, trace=trace: trace
         with pytest.raises(Refused, match="is no trace in MLflow"):
             review.send(handout(["note"]))
+    review.trace_of = lambda candidate: known(candidate) if candidate == "cd_note" else "tr-deleted"
+    with pytest.raises(Refused, match=r"of 1 candidates are not in .* any more: cd_intent"):
+        review.send(handout(["note", "intent"]))
     review.trace_of = lambda candidate: "tr-1"
     two = [replace(handout(["note"]).asks[0], ask_id=f"as_{n}", candidate_id=f"cd_{n}") for n in "ab"]
     with pytest.raises(Refused, match="several candidates"):

@@ -97,12 +97,21 @@ class MlflowReview:
 
     def send(self, handout: Handout) -> str:
         """Put the asks into the queues of those who are to answer them. Refuses a round that MLflow can't ask as a whole."""
-        state = self._planned(handout)
+        before, state = self._load(), self._planned(handout)
         queues = Queues(self.uri, self.experiment)
+        there = queues.signed({state.sent[a.ask_id].trace for a in handout.asks}).keys()
+        new = [s for i, s in state.sent.items() if i not in before.sent]
+        lost = [s.candidate_id for s in new if s.trace not in there]
+        if lost:
+            raise Refused(
+                f"the traces of {len(lost)} candidates are not in {self.experiment!r} any more: {', '.join(lost[:3])}",
+                "send these by files",
+            )
         self._save(state)  # before anybody can answer: an answer to what is not known here could not be understood
         for (batch, kind, person), asks in _by_queue(state, {a.ask_id for a in handout.asks}).items():
-            traces = [s.trace for s in asks.values() if not s.cancelled]
-            queues.put(batch, handout.kinds[kind], person, traces)
+            traces = [s.trace for s in asks.values() if not s.cancelled and s.trace in there]
+            if traces:
+                queues.put(batch, handout.kinds[kind], person, traces)
         return queues.where
 
     def receive(self) -> Iterator[Delivery]:
