@@ -443,3 +443,33 @@ def test_people_may_write_as_people_do():
     assert read(KINDS["relevance"], {"grades": "3,0; 1.0"}, ask("relevance")) == {"grades": {"0": 3, "1": 1}}
     assert read(KINDS["topics"], {"topics": " billing;delivery ; "}, ask("topics")) == {"topics": ["billing", "delivery"]}
     assert read(KINDS["safety"], {"policies": "none"}, ask("safety")) == {"policies": []}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=300), st.booleans())
+def test_no_bytes_are_too_strange_for_a_sheet(data: bytes, headed: bool):
+    header = b"batch_id,candidate_id,kind,content_hash,annotator,spans\r\nbt,cd,spans,ch_1,ana," if headed else b""
+    for row in sheets.answers(header + data, lambda *ids: (ask("spans"), KINDS["spans"])):
+        assert isinstance(row, sheets.Row) or row.message.startswith("line ")
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(sorted(KINDS)), st.text(st.sampled_from('ab30 days"[]<-:;@>=!,.\\ud8\n😀contradicted'), max_size=40))
+def test_no_cell_is_too_strange_to_be_read_or_refused(name: str, cell: str):
+    kind, made = KINDS[name], ask(name)
+    try:
+        value = read(kind, {f.name: cell for f in kind.fields}, made)
+        orjson.dumps(value)
+        checked(kind, value, made, APPROVED)
+    except BadRecord:
+        pass
+
+
+def test_a_sheet_beyond_all_measure_is_not_read(place: Workspace, tool: Files, monkeypatch: pytest.MonkeyPatch):
+    tool.send(handout(["note"]))
+    (place.answers / "ana.csv").write_bytes(b"x" * 1000)
+    monkeypatch.setattr("tasks.live.handoff.files.MAX_DOCUMENT_BYTES", 999)
+    (delivery,) = tool.receive()
+    assert [f.code for f in delivery.flaws] == ["too_long"]
+    delivery.accepted()
+    assert list(tool.receive()) == [] and tool.status().open == 1
