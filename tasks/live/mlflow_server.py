@@ -31,8 +31,8 @@ PAGE = 100  # traces; one raw segment
 
 def capture_server(workspace: Workspace, uri: str, experiments: list[str]) -> Account:
     """Capture what is new in the experiments named (all without names). Raises Refused for a server that does not answer."""
-    shown = _shown(uri)
-    _answers(shown)
+    shown = without_password(uri)
+    reachable(shown)
     client = MlflowClient(tracking_uri=uri)
     try:
         chosen = _chosen(client, shown, experiments)
@@ -107,7 +107,7 @@ def _chosen(client: MlflowClient, shown: str, names: list[str]) -> list[str]:
     return [e.experiment_id for e in found.values()]
 
 
-def _answers(uri: str) -> None:
+def reachable(uri: str) -> None:
     """Asked once, without the client's minutes of retries."""
     if not uri.startswith(("http://", "https://")):
         raise Refused(f"{uri} is no address of a server", "--mlflow http://127.0.0.1:5000")
@@ -121,7 +121,7 @@ def _answers(uri: str) -> None:
         ) from e
 
 
-def _shown(uri: str) -> str:
+def without_password(uri: str) -> str:
     """The address without the user and the password that it may hold: messages and logs repeat it."""
     scheme, separator, rest = uri.rpartition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -6,8 +6,8 @@
 One row an ask; somebody else's answer to it is a copy of the row. The first five columns say which ask it is and are not to be
 changed; what people read is never read back. UTF-8 with its mark and CRLF, because spreadsheets guess wrongly otherwise.
 
-A cell that a spreadsheet would run as a formula is led by an apostrophe, and so is one that begins with an apostrophe; exactly
-that apostrophe is taken away again. (OWASP, CSV Injection.)
+A cell that a spreadsheet would run as a formula is led by an apostrophe, and so is one that begins with an apostrophe, because
+some programs swallow the first; exactly that apostrophe is taken away again. (OWASP, CSV Injection.)
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def sheet(asks: Sequence[Ask], kinds: Mapping[str, Kind], filled: Mapping[str, M
     """The rows of a round, in the order of the asks. `filled`: ask id -> column -> cell, for a sheet filled in by program."""
     fields = columns(kinds[name] for name in dict.fromkeys(a.kind for a in asks))
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\r\n", quoting=csv.QUOTE_ALL)
+    writer = csv.writer(text, lineterminator="\r\n")
     names = (*LOCKED, *SHOWN, *fields, *ABOUT)
     writer.writerow([guarded(n) for n in names])
     for ask in asks:
