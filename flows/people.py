@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasks.annotators import Card
-
 from tasks.live.quality import ClauseQuality, Quality
 from tasks.live.trail import Step
 from tasks.reliability import Reliability
@@ -41,7 +40,19 @@ def reliability_text(r: Reliability) -> str:
 
 
 def annotator_row(card: Card) -> dict[str, Any]:
-    raise NotImplementedError
+    gold = f"{card.gold_right} of {card.gold_seen}" if card.gold_seen else "none seen"
+    seconds = "unknown" if math.isnan(card.median_seconds) else f"{card.median_seconds:.0f}"
+    return {
+        "annotator": card.annotator,
+        "verdict": card.verdict,
+        "why": "; ".join(card.why),
+        "answers": card.answers,
+        "gold right": gold,
+        "weight": f"{card.quality:.2f}",
+        "skill": f"{card.skill:.2f} ({card.skill_low:.2f} to {card.skill_high:.2f})",
+        "agrees": "unknown" if math.isnan(card.agreement) else f"{card.agreement:.0%}",
+        "seconds": seconds,
+    }
 
 
 def share(c: ClauseQuality) -> str:

@@ -4,11 +4,10 @@
     {"yes": 0.7, "no": 0.3} after 5 answers    =>  ADJUDICATE       ratings 2 and 5 after 3          =>  ADJUDICATE
 
 Choices are weighed by how good those who answered are, as far as the batch has told: `next_round` takes the posterior of
-`aggregate.consensus` over all answers so far, and a round is over when everybody who was asked has answered. It spends a
-budget, because where people are bad or questions hard nothing ever gets sure: of the items that are not, the least sure are
-asked about first, and in each round no more than half of what is left is spent, since later rounds know people better. `whom`
-picks the next person; `beliefs` is the posterior of one item between two rounds. All other types of answer have one rule each,
-by how much people differ.
+`aggregate.consensus` over all answers so far, and a round is over when everybody who was asked has answered. It spends a budget,
+because where people are bad or questions hard nothing ever gets sure: of the items that are not, the least sure come first, and
+in each round no more than half of what is left is spent, since later rounds know people better. `whom` picks the next person;
+`beliefs` is the posterior of one item between two rounds. All other types of answer have one rule each, by how much people differ.
 
 A decision that there is enough says that another answer would hardly change the label, not that the label is right.
 """

@@ -183,8 +183,9 @@ def _cards(workspace: Workspace, lake: Lake, answers: Sequence[Annotation], labe
     served = {r["interaction_id"]: served_action(r["response"], by_text) for r in rows}
     gold = {a.interaction_id: meant(a, served[a.interaction_id]) for a in answers if a.role == EXPERT}
     everything = [a for a in answers if a.role != EXPERT] + lake.rows(Annotation, GOLD)
-    return cards(
+    found = cards(
         [Vote(a.interaction_id, a.annotator, meant(a, served[a.interaction_id])) for a in everything],
         gold,
         {(a.interaction_id, a.annotator): a.seconds for a in everything if a.seconds is not None},
     )
+    return list(found)

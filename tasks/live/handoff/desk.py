@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import orjson
 
 from tasks.errors import Refused
 from tasks.guidelines import Guideline, newest
-from tasks.kinds import KINDS, Ask
+from tasks.kinds import KINDS, Ask, Kind
 from tasks.live.handoff.files import Files
 from tasks.live.handoff.tool import Handout, Tool
 from tasks.live.labels import catalogue, guidelines
@@ -24,17 +25,19 @@ from tasks.records import Asked, Event, content_id, read_jsonl
 from tasks.slices import Rule
 
 ANNOTATOR, EXPERT = "annotator", "expert"
-TOOLS = ("files", "labelstudio", "mlflow")
+FILES = "files"
+TOOLS = (FILES, "labelstudio", "mlflow")
 AnsweredBy = dict[tuple[str, str, str], list[str]]  # (candidate, kind, guideline) -> people
 # What people see of an interaction, and the other answers that the very same prompt got: those a ranking can be about.
 SEEN = """
-    SELECT i.interaction_id, i.content_hash, i.question, i.messages, i.contexts, i.response, i.outputs, i.trace_id, i.user,
-           i.tenant, (SELECT list(DISTINCT o.response ORDER BY o.response) FROM interactions o
+    SELECT i.interaction_id, i.content_hash, i.question, i.messages, i.contexts, i.response, i.outputs, i.trace_id, i.dialect,
+           (SELECT list(DISTINCT o.response ORDER BY o.response) FROM interactions o
             WHERE o.question = i.question AND o.messages = i.messages AND o.contexts = i.contexts AND o.response <> '') AS responses
     FROM interactions i SEMI JOIN wanted USING (interaction_id) ORDER BY i.interaction_id
 """
 LEFT = """
-    SELECT * FROM asks WHERE (batch_id, 'round ' || "round") NOT IN (SELECT (batch_id, detail) FROM events WHERE what = 'out')
+    SELECT * FROM asks
+    WHERE (batch_id, tool, 'round ' || "round") NOT IN (SELECT (batch_id, who, detail) FROM events WHERE what = 'out')
     ORDER BY ask_id
 """
 
@@ -85,6 +88,7 @@ class Seen:
     contexts: list
     response: str
     answers: list
+    trace_id: str
 
     def hash(self, kind: str) -> str:
         """Covers everything that a person sees: a changed text on the way is found out by it."""
@@ -181,17 +185,16 @@ def asks_of(asked: Sequence[Asked], shown: dict[str, Seen], answered_by: Answere
 
 
 def hand_out(workspace: Workspace, lake: Lake, asked: Sequence[Asked]) -> str:
-    """Give asks to the tool, a batch's round at once, and record that the tool has it. Returns where the last went."""
+    """Give asks to their tools, a batch's round at once, and record that a tool has it. Returns where the last went."""
     versions = guidelines(workspace)
     approved = catalogue(workspace)
-    tool = tool_of(workspace)
     shown = seen(lake, sorted({a.interaction_id for a in asked}))
     answered_by = _answered_by(lake)
-    rounds: dict[tuple[str, int], list[Asked]] = {}
+    rounds: dict[tuple[str, int, str], list[Asked]] = {}
     for a in sorted(asked, key=lambda a: a.ask_id):
-        rounds.setdefault((a.batch_id, a.round), []).append(a)
+        rounds.setdefault((a.batch_id, a.round, a.tool), []).append(a)
     where = ""
-    for (batch_id, number), members in sorted(rounds.items()):
+    for (batch_id, number, name), members in sorted(rounds.items()):
         used = sorted({a.guideline for a in members})
         lake.append("events", unchanged(workspace, lake, used))
         handout = Handout(
@@ -202,8 +205,8 @@ def hand_out(workspace: Workspace, lake: Lake, asked: Sequence[Asked]) -> str:
             {v: versions[v].text for v in used},
             approved,
         )
-        where = tool.send(handout)
-        lake.append("events", [event("out", members[0].tool, batch_id, detail=f"round {number}")])
+        where = tool(workspace, name).send(handout)
+        lake.append("events", [event("out", name, batch_id, detail=f"round {number}")])
     return where
 
 
@@ -222,9 +225,8 @@ def _answered_by(lake: Lake) -> AnsweredBy:
     return {(r["candidate_id"], r["kind"], r["guideline"]): r["people"] for r in rows}
 
 
-def tool_of(workspace: Workspace) -> Tool:
-    """The tool that annotate.tool names."""
-    name = workspace.params("annotate", AnnotateParams).tool
+def tool(workspace: Workspace, name: str) -> Tool:
+    """The adapter of that name. Raises Refused where its address is not set."""
     if name == "labelstudio":
         from tasks.live.handoff.labelstudio import LabelStudio
 
@@ -232,8 +234,27 @@ def tool_of(workspace: Workspace) -> Tool:
     if name == "mlflow":
         from tasks.live.handoff.mlflow_review import MlflowReview
 
-        return MlflowReview(workspace, lambda candidate_id: _trace(workspace, candidate_id))
+        people = roster(workspace) or {}
+        by_role = {role: [p.annotator for p in people.values() if p.role == role] for role in (ANNOTATOR, EXPERT)}
+        uri, experiment = _setting("FLYWHEEL_MLFLOW_REVIEW_URL"), _setting("FLYWHEEL_MLFLOW_REVIEW_EXPERIMENT")
+        return MlflowReview(workspace, uri, experiment, by_role, lambda candidate_id: _trace(workspace, candidate_id))
     return Files(workspace)
+
+
+def route(name: str, kind: Kind, shown: Seen) -> str:
+    """The tool for a question: MLflow asks about traces only, and not every kind; what it cannot ask goes by files."""
+    if name == "mlflow":
+        from tasks.live.handoff.mlflow_queues import lacks
+
+        return FILES if lacks(kind) or not shown.trace_id else name
+    return name
+
+
+def _setting(name: str) -> str:
+    value = os.environ.get(name, "")
+    if not value:
+        raise Refused(f"annotate.tool needs {name}, which is not set", f"export {name}=..., or use annotate.tool: files")
+    return value
 
 
 def _trace(workspace: Workspace, candidate_id: str) -> str:
@@ -254,6 +275,7 @@ def _seen(row: dict) -> Seen:
         orjson.loads(row["contexts"]),
         row["response"],
         answers,
+        row["trace_id"] if row["dialect"].startswith("mlflow") else "",
     )
 
 

@@ -23,7 +23,7 @@ from tasks.live.handoff.desk import (
     hand_out_left,
     in_force,
     roster,
-    tool_of,
+    tool,
 )
 from tasks.live.handoff.send import DAY_US
 from tasks.live.labels import LATEST, agreement, guidelines, judged
@@ -111,7 +111,9 @@ def follow_up(workspace: Workspace) -> FollowUp:
             hand_out(workspace, lake, asks)
         if expired:
             over = {(e.candidate_id, e.kind) for e in expired}
-            tool_of(workspace).cancel([a.ask_id for a in ledger.values() if (a.candidate_id, a.kind) in over])
+            gone = [a for a in ledger.values() if (a.candidate_id, a.kind) in over]
+            for name in sorted({a.tool for a in gone}):
+                tool(workspace, name).cancel([a.ask_id for a in gone if a.tool == name])
         again = Counter(a.kind for a in asks if a.role == ANNOTATOR) - reworded
         experts = Counter(a.kind for a in asks if a.role == EXPERT)
         return FollowUp(dict(again), dict(experts), dict(reworded), len(expired), open_, late)
@@ -152,7 +154,6 @@ def _next(last: Asked, role: str, number: int, params: AnnotateParams, now: int)
         round=number,
         role=role,
         wanted=1,
-        tool=params.tool,
         due=now + round(params.due_days * DAY_US),
         ts=now,
     )

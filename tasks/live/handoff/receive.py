@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from tasks.errors import BadRecord
 from tasks.live.handoff.answers import Expected, annotation
-from tasks.live.handoff.desk import asks_of, roster, seen, tool_of
+from tasks.live.handoff.desk import FILES, AnnotateParams, asks_of, roster, seen, tool
 from tasks.live.handoff.files import Files
-from tasks.live.handoff.tool import Delivery, Tool
+from tasks.live.handoff.tool import Delivery
 from tasks.live.intake import Account
 from tasks.live.labels import catalogue, guidelines, write_rates
 from tasks.live.lake import Lake
@@ -59,9 +59,9 @@ def receive(workspace: Workspace) -> Account:
 
 def _deliveries(workspace: Workspace, files: Files) -> Iterator[Delivery]:
     yield from files.receive()
-    tool: Tool = tool_of(workspace)
-    if not isinstance(tool, Files):
-        yield from tool.receive()
+    name = workspace.params("annotate", AnnotateParams).tool
+    if name != FILES:
+        yield from tool(workspace, name).receive()
 
 
 def _expected(workspace: Workspace, lake: Lake) -> Expected:

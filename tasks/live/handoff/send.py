@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.kinds import KINDS, TEXT, askable
-from tasks.live.handoff.desk import ANNOTATOR, AnnotateParams, Seen, event, hand_out, hand_out_left, in_force, seen
+from tasks.live.handoff.desk import (
+    ANNOTATOR,
+    AnnotateParams,
+    Seen,
+    event,
+    hand_out,
+    hand_out_left,
+    in_force,
+    route,
+    seen,
+)
 from tasks.live.labels import agreement, precisions
 from tasks.live.lake import Lake
 from tasks.live.pool import pool
@@ -126,7 +136,7 @@ def _asked(candidate_id: str, batch_id: str, shown: Seen, kind: str, guideline: 
         wanted=1 if KINDS[kind].main.type == TEXT else params.first,  # a text is written once, and reviewed by an expert
         guideline=guideline,
         gold=gold,
-        tool=params.tool,
+        tool=route(params.tool, KINDS[kind], shown),
         due=now + round(params.due_days * DAY_US),
         ts=now,
     )
