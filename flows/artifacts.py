@@ -8,7 +8,7 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from flows.people import annotator_row, money, reliability_text, share
+from flows.people import annotator_row, audited_text, money, reliability_text, share
 from tasks.drift import Drift
 from tasks.earning import STOPPED, WORTHLESS
 from tasks.estimate import Estimate
@@ -79,6 +79,7 @@ def people(followed: FollowUp, found: Quality) -> None:
         for k in found.kinds
     ]
     lines += ["", f"Cost so far {found.cost:,.2f}; of a corrected error {money(found.cost_per_error)}"]
+    lines += ["", audited_text(found.audited)]
     get_run_logger().info("people: open %d, late %d, asked again %d, experts %d", followed.open, followed.late, *asked[:2])
     description = "Questions to people, and how far they agree"
     create_markdown_artifact(key="people", markdown="\n".join(lines), description=description)

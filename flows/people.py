@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasks.annotators import Card
-from tasks.live.quality import ClauseQuality, Quality
+from tasks.live.quality import Audited, ClauseQuality, Quality
 from tasks.live.trail import Step
 from tasks.reliability import Reliability
 
@@ -20,6 +20,7 @@ def quality_text(found: Quality) -> str:
         counts = f"{k.out:>5}  {k.back:>5}  {k.settled:>7}  {k.disputed:>8}  {k.answers_each:>12.1f}"
         lines.append(f"{k.kind:<10}  {counts}  {money(k.cost_per_label):>12}  {agreed}")
     lines += ["", f"cost so far {found.cost:,.2f}; of a corrected error {money(found.cost_per_error)}", ""]
+    lines += [audited_text(found.audited), ""]
     for c in found.annotators:
         row = annotator_row(c)
         lines.append("  ".join([f"{c.annotator:<12}", *(f"{k} {v}" for k, v in row.items() if k != "annotator")]))
@@ -53,6 +54,12 @@ def annotator_row(card: Card) -> dict[str, Any]:
         "agrees": "unknown" if math.isnan(card.agreement) else f"{card.agreement:.0%}",
         "seconds": seconds,
     }
+
+
+def audited_text(a: Audited) -> str:
+    if not a.labels:
+        return "labels that an expert looked at by lot: none yet"
+    return f"labels that an expert looked at by lot: {a.wrong} of {a.labels} wrong ({a.low:.1%} to {a.high:.1%})"
 
 
 def share(c: ClauseQuality) -> str:

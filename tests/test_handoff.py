@@ -17,6 +17,7 @@ from tasks.live.handoff.receive import receive
 from tasks.live.handoff.send import send
 from tasks.live.labels import agreement, latest_annotations
 from tasks.live.lake import Lake
+from tasks.live.quality import quality
 from tasks.live.workspace import Workspace
 from tasks.records import Asked, Candidate, Event, Reject, Signal, content_id, write_jsonl
 from tests.handmade import TEXT, interaction, log, member, workspace
@@ -45,7 +46,8 @@ def place(tmp_path: Path) -> Workspace:
     lake.append("signals", [Signal(f"sg_{k}", f"ix_{k:03d}", "rephrased", 0.7319, EVIDENCE) for k in range(1, N, 8)])
     text = (made.root / "params.yaml").read_text(encoding="utf-8")
     smaller = {"budget: 300": "budget: 20", "audit_holdout: 90": "audit_holdout: 6", "audit_open: 60": "audit_open: 6"}
-    change(made, smaller | {'["answer: 1", "action: 0.1", "relevance: 0.1"]': '["answer: 1"]'})
+    smaller |= {'["answer: 1", "action: 0.1", "relevance: 0.1"]': '["answer: 1"]', "audit_share: 0.05": "audit_share: 0.0"}
+    change(made, smaller)
     write_jsonl(made.data / "annotators.jsonl", PEOPLE)
     return made
 
@@ -328,6 +330,18 @@ def test_what_stays_disputed_goes_to_an_expert_whose_word_stands(place: Workspac
     assert (label.target, label.state) == ("puncture", "agreed")
 
 
+def test_an_expert_looks_at_settled_labels_by_lot_and_says_how_many_are_wrong(place: Workspace, sent: list[dict]):
+    change(place, {"audit_share: 0.0": "audit_share: 0.4"})
+    answered(place, *(answer(r, who) for r in sent for who in ("ana", "ben")))
+    looked_at = follow_up(place).experts["answer"]
+    assert 3 <= looked_at <= 14  # two in five of twenty, by lot
+    to_expert = asked(place, 2)
+    assert follow_up(place).experts == {}  # once
+    answered(place, answer(to_expert[0], "xenia", "wrong", "invoice"), *(answer(r, "xenia") for r in to_expert[1:]), file="b.jsonl")
+    found = quality(place).audited
+    assert (found.labels, found.wrong) == (looked_at, 1) and found.low < 1 / looked_at < found.high
+
+
 def test_who_is_no_expert_cannot_decide_what_experts_are_asked(place: Workspace, sent: list[dict]):
     lake = Lake(place.lake)
     first = lake.rows(Asked, "SELECT * FROM asks ORDER BY ask_id")[0]
@@ -426,7 +440,7 @@ def test_what_experts_decided_measures_people_later_unseen(place: Workspace, sen
     expert = [{"batch_id": a.batch_id, "candidate_id": a.candidate_id, "kind": a.kind, "content_hash": a.content_hash} for a in first]
     lake.append("asks", [Asked(**({f: getattr(a, f) for f in a.__slots__} | {"ask_id": f"{a.ask_id}x", "role": "expert", "round": 2})) for a in first])  # fmt: skip
     answered(place, *(answer(r, "xenia", "wrong", "invoice") for r in expert))
-    change(place, {"gold_share: 0.07": "gold_share: 0.25"})
+    change(place, {"gold_share: 0.07": "gold_share: 0.25", "audit_share: 0.0": "audit_share: 1.0"})
     lake.append("interactions", [interaction(f"b{k:03d}", question(1000 + k), ts=1_767_714_400_000_000 + k) for k in range(N)])
     lake.append("members", [member(f"b{k:03d}", "holdout" if k % 4 == 0 else "train") for k in range(N)])
     batch = send(place)

@@ -76,13 +76,17 @@ def catalogue(workspace: Workspace) -> list[Approved]:
 
 def agreement(workspace: Workspace, params: AgreementParams | None = None) -> Agreement:
     """Aggregate every answer in the lake to whether what was served was right."""
-    lake = Lake(workspace.lake)
+    params = params or workspace.params("curate", AgreementParams)
+    return aggregate(latest_annotations(workspace), served_answers(workspace), params)
+
+
+def served_answers(workspace: Workspace) -> dict[str, str]:
+    """Of every interaction that people answered: the id of the approved answer that was served, '' if it was none."""
     by_text = {a.text.strip(): a for a in catalogue(workspace)}
-    responses = lake.query(
+    rows = Lake(workspace.lake).query(
         "SELECT interaction_id, response FROM interactions SEMI JOIN annotations USING (interaction_id)"
     )
-    served = {r["interaction_id"]: served_action(r["response"], by_text) for r in responses.to_pylist()}
-    return aggregate(latest_annotations(workspace), served, params or workspace.params("curate", AgreementParams))
+    return {r["interaction_id"]: served_action(r["response"], by_text) for r in rows.to_pylist()}
 
 
 def judged(workspace: Workspace, limits: Limits | None = None) -> dict[str, list[Judgement]]:

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from tasks import reliability
 from tasks.aggregate import Vote
-from tasks.agreement import ANSWER, meant
+from tasks.agreement import ANSWER, SERVED, AgreementParams, aggregate, meant
 from tasks.annotators import Card, cards
-from tasks.examples import served_action
 from tasks.guidelines import Clause, newest
 from tasks.judgements import AGREED
 from tasks.kinds import CHOICES, RANKING, RATING, SPANS, TEXT, Field, Kind
-from tasks.live.handoff.desk import EXPERT, AnnotateParams
-from tasks.live.labels import agreement, catalogue, guidelines, judged, latest_annotations
+from tasks.live.handoff.desk import EXPERT, AnnotateParams, audited
+from tasks.live.labels import agreement, guidelines, judged, latest_annotations, served_answers
 from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace
-from tasks.records import Annotation, Label
+from tasks.records import Annotation
 from tasks.reliability import Answer, Reliability
 
 OPEN = """
@@ -33,12 +32,12 @@ OPEN = """
     FROM asks WHERE NOT gold GROUP BY kind ORDER BY kind
 """
 GOLD = """
-    SELECT a.interaction_id, a.annotator, a.value, a.annotation_id, i.response FROM (
-        SELECT * FROM annotations WHERE kind = 'answer' AND status = 'submitted'
-        QUALIFY row_number() OVER (PARTITION BY candidate_id, annotator ORDER BY ts DESC, annotation_id DESC) = 1) a
-    JOIN interactions i USING (interaction_id)
-    WHERE candidate_id IN (SELECT candidate_id FROM asks WHERE gold) ORDER BY a.annotation_id
+    SELECT * FROM (
+        SELECT * FROM annotations WHERE kind = 'answer' AND candidate_id IN (SELECT candidate_id FROM asks WHERE gold)
+        QUALIFY row_number() OVER (PARTITION BY candidate_id, annotator ORDER BY ts DESC, annotation_id DESC) = 1
+    ) WHERE status = 'submitted' ORDER BY annotation_id
 """
+
 
 @dataclass(frozen=True, slots=True)
 class KindQuality:
@@ -71,12 +70,23 @@ class ClauseQuality:
 
 
 @dataclass(frozen=True, slots=True)
+class Audited:
+    """Settled labels of the kind `answer` that an expert looked at by lot: how many were wrong, with a 95% interval."""
+
+    labels: int
+    wrong: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
     """`cost_per_error` is the cost of all answers about right and wrong for each error that was found and corrected; NaN: none."""
 
     kinds: list[KindQuality]
     annotators: list[Card]
     clauses: list[ClauseQuality]
+    audited: Audited
     cost: float
     cost_per_error: float
 
@@ -100,8 +110,16 @@ def quality(workspace: Workspace) -> Quality:
     cost = sum(k.cost for k in kinds)
     errors = sum(x.verdict == "wrong" and x.state == AGREED for x in labels.labels)
     of_answer = sum(k.cost for k in kinds if k.kind == ANSWER)
-    return Quality(kinds, _cards(workspace, lake, by_kind.get(ANSWER, []), labels.labels), _clauses(workspace, by_kind),
-                   round(cost, 2), of_answer / errors if errors else math.nan)  # fmt: skip
+    found = _cards(workspace, lake, by_kind.get(ANSWER, []))
+    unheard = {c.annotator for c in found if c.verdict in ("careless", "spam")}
+    return Quality(
+        kinds,
+        found,
+        _clauses(workspace, by_kind, unheard),
+        _audited(workspace, by_kind.get(ANSWER, []), params),
+        round(cost, 2),
+        of_answer / errors if errors else math.nan,
+    )
 
 
 def _kind(
@@ -146,23 +164,22 @@ def _agreement(field: Field, answers: Sequence[Annotation]) -> Reliability:
     return {RANKING: reliability.rankings, TEXT: reliability.texts}.get(field.type, reliability.choices)(rows)
 
 
-def _clauses(workspace: Workspace, by_kind: Mapping[str, Sequence[Annotation]]) -> list[ClauseQuality]:
-    """The guideline debugger: clauses in force that people disagree about, most first."""
-    from scipy.stats import binomtest
-
+def _clauses(workspace: Workspace, by_kind: Mapping[str, Sequence[Annotation]], unheard: Set[str]) -> list[ClauseQuality]:
+    """The guideline debugger: clauses in force that people disagree about, most first. Who does not read (`unheard`) says
+    nothing about a clause.
+    """
     found = []
     for kind, guideline in newest(guidelines(workspace).values()).items():
         by_question: dict[str, list[dict[str, Any]]] = {}
         for a in by_kind.get(kind, []):
-            if a.guideline == guideline.version and a.role != EXPERT:
+            if a.guideline == guideline.version and a.role != EXPERT and a.annotator not in unheard:
                 by_question.setdefault(a.interaction_id, []).append(a.parsed)
         for clause in (c for c in guideline.clauses if c.about):
             said = [[_said(clause, v) for v in values] for values in by_question.values() if len(values) > 1]
             said = [s for s in said if any(s)]
             apart = sum(len(set(map(str, s))) > 1 for s in said)
             if said:
-                interval = binomtest(apart, len(said)).proportion_ci(method="wilson")
-                found.append(ClauseQuality(guideline.version, clause.id, len(said), apart, interval.low, interval.high))
+                found.append(ClauseQuality(guideline.version, clause.id, len(said), apart, *_wilson(apart, len(said))))
     return sorted(found, key=lambda c: (-c.low, -c.disagreed, c.guideline, c.clause))
 
 
@@ -174,18 +191,34 @@ def _said(clause: Clause, value: Mapping[str, Any]) -> Any:
     return whole or True
 
 
-def _cards(workspace: Workspace, lake: Lake, answers: Sequence[Annotation], labels: Sequence[Label]) -> list[Card]:
+def _cards(workspace: Workspace, lake: Lake, answers: Sequence[Annotation]) -> list[Card]:
     """Everybody who answers whether an answer is right, by what they meant; gold are the experts' decisions."""
-    by_text = {a.text.strip(): a for a in catalogue(workspace)}
-    rows = lake.query(
-        "SELECT interaction_id, response FROM interactions SEMI JOIN annotations USING (interaction_id)"
-    ).to_pylist()
-    served = {r["interaction_id"]: served_action(r["response"], by_text) for r in rows}
-    gold = {a.interaction_id: meant(a, served[a.interaction_id]) for a in answers if a.role == EXPERT}
+    served = served_answers(workspace)
+    # An item of its own: what was asked again as gold measures people, what they disputed before would accuse them.
+    item = {a.annotation_id: f"gold {a.interaction_id}" for a in lake.rows(Annotation, GOLD)}
+    gold = {f"gold {a.interaction_id}": meant(a, served[a.interaction_id]) for a in answers if a.role == EXPERT}
     everything = [a for a in answers if a.role != EXPERT] + lake.rows(Annotation, GOLD)
     found = cards(
-        [Vote(a.interaction_id, a.annotator, meant(a, served[a.interaction_id])) for a in everything],
+        [Vote(item.get(a.annotation_id, a.interaction_id), a.annotator, meant(a, served[a.interaction_id])) for a in everything],
         gold,
-        {(a.interaction_id, a.annotator): a.seconds for a in everything if a.seconds is not None},
+        {(item.get(a.annotation_id, a.interaction_id), a.annotator): a.seconds for a in everything if a.seconds is not None},
     )
     return list(found)
+
+
+def _audited(workspace: Workspace, answers: Sequence[Annotation], params: AnnotateParams) -> Audited:
+    """Of the questions that an expert answered by lot: how many had a settled label, and how many of those were other."""
+    experts = {a.interaction_id: a for a in answers if a.role == EXPERT and audited(a.candidate_id, a.kind, params)}
+    served = served_answers(workspace)
+    alone = aggregate([a for a in answers if a.role != EXPERT], served, workspace.params("curate", AgreementParams))
+    settled = {x.interaction_id: x.target or SERVED for x in alone.labels if x.state == AGREED}
+    seen = [(settled[i], meant(a, served[i])) for i, a in experts.items() if i in settled]
+    wrong = sum(label != expert for label, expert in seen)
+    return Audited(len(seen), wrong, *_wilson(wrong, len(seen)))
+
+
+def _wilson(count: int, n: int) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, n).proportion_ci(method="wilson") if n else None
+    return (float(interval.low), float(interval.high)) if interval else (math.nan, math.nan)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ class AnnotateParams:
     most: int
     sure: float
     budget_share: float
+    audit_share: float
     gold_share: float
     cap: int
     due_days: float
@@ -121,6 +123,16 @@ def unchanged(workspace: Workspace, lake: Lake, versions: Sequence[str]) -> list
             )
         events.append(event("guideline", guideline=version, kind=kind, detail=texts[version].hash))
     return events
+
+
+def drawn(candidate_id: str, purpose: str) -> float:
+    """A number in [0, 1) by which candidates are drawn for a purpose: at random, and the same every time."""
+    return int.from_bytes(hashlib.sha256(f"{purpose}/{candidate_id}".encode()).digest()[:8]) / 2**64
+
+
+def audited(candidate_id: str, kind: str, params: AnnotateParams) -> bool:
+    """Whether an expert answers this question whatever others say: a random sample, so that what it tells is unbiased."""
+    return drawn(candidate_id, f"audit/{kind}") < params.audit_share
 
 
 def event(what: str, who: str = "flywheel", batch_id: str = "", candidate_id: str = "", kind: str = "",

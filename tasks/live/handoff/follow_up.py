@@ -18,6 +18,7 @@ from tasks.live.handoff.desk import (
     ANNOTATOR,
     EXPERT,
     AnnotateParams,
+    audited,
     event,
     hand_out,
     hand_out_left,
@@ -89,7 +90,10 @@ def follow_up(workspace: Workspace) -> FollowUp:
         for row in state:
             last = ledger[row["ask_id"]]
             decision = decisions.get((last.interaction_id, last.kind))
-            if row["decided"] or (decision is Decision.ENOUGH and row["answered"] >= min(row["wanted"], params.first)):
+            settled = decision is Decision.ENOUGH and row["answered"] >= min(row["wanted"], params.first)
+            if settled and has_experts and not row["expert"] and audited(last.candidate_id, last.kind, params):
+                asks.append(_next(last, EXPERT, rounds[last.batch_id], params, now))
+            if row["decided"] or settled:
                 continue
             open_ += 1
             if (last.candidate_id, last.kind) in anew:

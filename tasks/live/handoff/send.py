@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,8 @@ from tasks.live.handoff.desk import (
     ANNOTATOR,
     AnnotateParams,
     Seen,
+    audited,
+    drawn,
     event,
     hand_out,
     hand_out_left,
@@ -34,12 +35,11 @@ from tasks.redact import personal
 from tasks.select import NOT_SENT, SelectParams, select
 
 DAY_US = 86_400_000_000
-# What experts decided is what people are measured by: under the guideline in force, and in no batch as gold more than once.
-GOLD = """
-    SELECT DISTINCT interaction_id, kind FROM annotations a
-    WHERE a.role = 'expert' AND a.status = 'submitted' AND NOT EXISTS (
-        SELECT 1 FROM asks k WHERE k.interaction_id = a.interaction_id AND k.batch_id = $batch)
-    ORDER BY kind, md5($batch || interaction_id)
+# What experts answered is what people are measured by.
+DECIDED = """
+    SELECT DISTINCT candidate_id, interaction_id, kind, md5($batch || interaction_id) AS lot FROM annotations
+    WHERE role = 'expert' AND status = 'submitted' AND candidate_id NOT IN (SELECT candidate_id FROM asks WHERE gold)
+    ORDER BY lot, kind, candidate_id
 """
 
 
@@ -106,11 +106,6 @@ def _ask(workspace: Workspace, lake: Lake, rows: Sequence[Candidate], window: in
     return Batch(batch_id, Path(folder), window, dict(sorted(parts.items())), dict(sorted(asks.items())), len(gold), len(withheld))
 
 
-def drawn(candidate_id: str, kind: str) -> float:
-    """A number in [0, 1) that decides whether a candidate is asked this kind: at random, and the same every time."""
-    return int.from_bytes(hashlib.sha256(f"{kind}/{candidate_id}".encode()).digest()[:8]) / 2**64
-
-
 def personal_data(shown: Seen) -> tuple[str, ...]:
     """The types of personal data in what people would see: texts that were captured unredacted do not leave."""
     texts = [shown.question, shown.response, *(str(m.get("content", "")) for m in shown.history)]
@@ -143,8 +138,12 @@ def _asked(candidate_id: str, batch_id: str, shown: Seen, kind: str, guideline: 
 
 
 def _gold(lake: Lake, batch_id: str, wanted: int, params: AnnotateParams) -> list[tuple[str, str]]:
-    found = lake.query(GOLD, {"batch": batch_id}).to_pylist()
-    return [(r["interaction_id"], r["kind"]) for r in found if r["kind"] in params.shares][:wanted]
+    """Questions with a known answer, in another order for every batch: only those that were audited, as what people dispute is
+    harder than the rest, and nobody should be measured by that alone.
+    """
+    found = lake.query(DECIDED, {"batch": batch_id}).to_pylist()
+    fair = [r for r in found if r["kind"] in params.shares and audited(r["candidate_id"], r["kind"], params)]
+    return [(r["interaction_id"], r["kind"]) for r in fair][:wanted]
 
 
 def _finish_interrupted(workspace: Workspace, lake: Lake) -> None:
