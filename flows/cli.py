@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from flows import capture_cli
+from flows import capture_cli, review_cli
 from flows.shown import JsonOption, WorkspaceOption, account_text, find, keep_stdout_for_the_document, show
 from tasks.errors import GATE_REFUSED, INTERRUPTED, OK, UNEXPECTED, USAGE, Refused
 
@@ -57,6 +57,7 @@ def init(
 app.command()(capture_cli.capture)
 app.command()(capture_cli.listen)
 app.add_typer(capture_cli.quarantine, name="quarantine")
+app.command()(review_cli.review)
 
 
 @app.command()
