@@ -129,8 +129,12 @@ def application(
         response.delete_cookie(SESSION, httponly=True, samesite="strict")
         return response
 
-    def me(person: Person, sent: dict[str, Any]) -> Any:
-        return asdict(person)
+    async def me(request: Request) -> Response:
+        try:
+            person = await anyio.to_thread.run_sync(roster.person, request.cookies.get(SESSION, ""), now())
+        except Refused as e:
+            return JSONResponse({"message": e.why}, 503)
+        return JSONResponse(asdict(person) if person else {"annotator": "", "token_needed": roster.closed})
 
     def following(person: Person, sent: dict[str, Any]) -> Any:
         group = desk.next(person)
@@ -172,7 +176,7 @@ def application(
         Route("/favicon.ico", lambda _: Response(status_code=204)),
         Route("/api/sign-in", sign_in, methods=["POST"]),
         Route("/api/sign-out", sign_out, methods=["POST"]),
-        Route("/api/me", called(me), methods=["GET"]),
+        Route("/api/me", me, methods=["GET"]),
         Route("/api/next", called(following), methods=["POST"]),
         Route("/api/keep", called(keep), methods=["POST"]),
         Route("/api/answers", called(answers), methods=["POST"]),

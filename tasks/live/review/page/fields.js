@@ -58,7 +58,7 @@ function rating(field, ask, screen) {
 // Every document has its grade beside it.
 function grades(field, ask, screen) {
   const each = screen.sources.map((source, i) => {
-    const one = rating({ ...field, name: `${field.name} of document ${i + 1}` }, ask, screen);
+    const one = rating({ ...field, name: `${field.name.replace(/s$/, "")} of document ${i + 1}` }, ask, screen);
     one.node.classList.add("grade");
     source.slot.append(one.node);
     return one;
@@ -181,7 +181,7 @@ function spans(field, ask, screen) {
   const list = el("ol", { class: "marks" });
   const none = el("input", { type: "checkbox", onchange: () => { marks = none.checked ? [] : undefined; draw(); screen.changed(); } });
   const node = box(field, words(field.name),
-    el("p", { class: "hint" }, `Select text in the ${field.over}, then choose: ${field.options.map((o, i) => `${i + 1} ${words(o)}`).join(", ")}.`),
+    el("p", { class: "hint" }, `Select text in the ${field.over === "response" ? "answer" : "question"}, then choose: ${field.options.map((o, i) => `${i + 1} ${words(o)}`).join(", ")}.`),
     list, el("label", { class: "option" }, none, el("kbd", { "aria-hidden": "true" }, "0"), el("span", {}, "nothing to mark")));
 
   function draw() {

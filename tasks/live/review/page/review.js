@@ -137,10 +137,11 @@ function material(screen) {
   const turn = (role, node, name = role) => el("div", { class: `turn ${role}` }, el("h3", {}, name), node);
   const roles = { user: "User", assistant: "Assistant", system: "System", tool: "Tool" };
   const history = screen.history.map((m) => turn(roles[m.role] ? m.role : "other", el("div", { class: "passage", dir: "auto" }, ...plain(m.text)), roles[m.role] ?? m.role));
+  const far = history.length > 6 ? history.splice(0, history.length - 4) : []; // a long story must not hide the question
   return [
-    el("h2", {}, "Conversation"), ...history,
+    el("h2", {}, "Conversation"), far.length ? el("details", { class: "earlier" }, el("summary", {}, `${far.length} earlier messages`), ...far) : "", ...history,
     turn("user asked", screen.passages.question.node, "User · this question"),
-    screen.response || screen.passages.response.label === "" ? turn("assistant asked", screen.passages.response.node, "Assistant · this answer") : "",
+    screen.response ? turn("assistant asked", screen.passages.response.node, "Assistant · this answer") : "",
     screen.sources.length ? el("h2", { id: "sources", tabIndex: -1 }, `Sources (${screen.sources.length})`) : "",
     ...screen.sources.map((s, i) => el("article", { class: "source", "aria-label": `Document ${i + 1}` }, el("h3", {}, `Document ${i + 1}`, el("small", { dir: "auto" }, ...plain(s.title ? ` ${s.title}` : ""))), s.passage.node, s.slot)),
   ];
@@ -518,6 +519,8 @@ once(async () => {
       throw error;
     }
   }
-  me = await call("/api/me");
+  const found = await call("/api/me");
+  if (!found.annotator) return askWho(found.token_needed);
+  me = found;
   await started();
-}).then(() => { if (!me && $("message").textContent === "sign in first") say(""); });
+});
