@@ -7,8 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ import uvicorn
 
 from tasks.live.review.app import application
 from tasks.live.workspace import Workspace
-from tests.outbox import workspace
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -47,19 +45,6 @@ def served(place: Workspace, **options: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(10)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = chromium()
-    from playwright.sync_api import sync_playwright
-
-    # As root, as in a container, Chromium has no sandbox of its own; it sees pages of ours only.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=path, args=arguments)
-        yield browser
-        browser.close()
 
 
 class Desk:
@@ -93,16 +78,3 @@ class Desk:
     def quiet(self) -> bool:
         """Nothing ran that should not, and nothing was asked of any other address."""
         return not self.errors and all(url.startswith(self.address) for url in self.asked)
-
-
-@pytest.fixture
-def desk(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
-    """Opens the page for another person; keywords of the browser's context, or of the server."""
-    with contextlib.ExitStack() as stack:
-        place = workspace(tmp_path)
-        address = stack.enter_context(served(place))
-
-        def opened(**context: Any) -> Desk:
-            return Desk(stack.enter_context(contextlib.closing(browser.new_context(**context))).new_page(), address, place)
-
-        yield opened

@@ -385,7 +385,7 @@ async function showProgress() {
   const { batches, cap, unreadable } = await call("/api/progress");
   const percent = (share) => `${Math.round(share * 100)} %`;
   $("progress-body").replaceChildren(
-    ...batches.map((b) => el("section", {}, el("h3", {}, b.batch_id), el("progress", { max: Math.max(1, b.asked), value: b.answered, "aria-label": `${b.batch_id}: complete` }),
+    ...batches.map((b) => el("section", { "aria-label": b.batch_id }, el("h3", {}, b.batch_id), el("progress", { max: Math.max(1, b.asked), value: b.answered, "aria-label": `${b.batch_id}: complete` }),
       el("p", {}, `${b.asked} questions: ${b.answered} complete, ${b.open} open · ${b.mine} answered by you${cap ? ` of at most ${cap}` : ""}${b.due ? ` · due ${b.due.slice(0, 10)}` : ""}`),
       b.agreement.length ? el("table", {}, el("caption", {}, "Pairs of answers that agree"), el("thead", {}, el("tr", {}, ...["Question", "Agree", "Candidates"].map((h) => el("th", { scope: "col" }, h)))),
         el("tbody", {}, ...b.agreement.map((a) => el("tr", {}, el("th", { scope: "row" }, words(a.kind)), el("td", {}, percent(a.share)), el("td", {}, String(a.candidates)))))) : el("p", { class: "hint" }, "Agreement is shown from five candidates with two answers on."))),
