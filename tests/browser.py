@@ -65,7 +65,7 @@ class Desk:
         if expert:
             self.page.check("#expert")
         self.page.keyboard.press("Enter")
-        self.page.locator("#menu").wait_for()
+        self.page.locator("#work:not([hidden]), #done:not([hidden])").wait_for()
         return self
 
     def press(self, *keys: str) -> None:

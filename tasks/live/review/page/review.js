@@ -225,7 +225,7 @@ function fill(ask, value) {
 }
 
 function changed() {
-  if (!shown) return;
+  if (!shown || busy) return;
   whens();
   for (const ask of shown.asks) {
     ask.error.textContent = "";
@@ -443,6 +443,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") (event.target.closest("fieldset") ?? $("form")).focus();
     return;
   }
+  if (busy) return; // the screen is about to be another one
   const take = keyed(event);
   if (take) {
     event.preventDefault();
