@@ -378,7 +378,7 @@ async function showGuideline(open = $("guideline").hidden) {
   const versions = [...new Set(shown.asks.map((a) => a.guideline).filter(Boolean))];
   const texts = await Promise.all(versions.map((version) => call(query("/api/guideline", { batch_id: shown.batch_id, version })).then((d) => d.text, () => "This guideline is not in the batch.")));
   panel.replaceChildren(el("button", { type: "button", class: "close", onclick: () => showGuideline(false) }, "Close ", el("kbd", {}, "g")),
-    ...versions.flatMap((version, i) => [el("h2", {}, `Guideline ${version}`), ...prose(texts[i])]), versions.length ? "" : el("p", {}, "These questions name no guideline."));
+    ...versions.flatMap((version, i) => [el("h2", {}, "Guideline ", el("small", {}, version)), ...prose(texts[i])]), versions.length ? "" : el("p", {}, "These questions name no guideline."));
 }
 
 async function showProgress() {
