@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Stages are short processes: without bytecode each would compile the modules of the one before anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-fast lint bench lock clean
+.PHONY: setup browser demo test test-fast lint bench lock clean
 
 setup: $(VENV)/.installed
 
@@ -28,8 +28,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/flywheel demo
 
-test: setup lint
-	$(BIN)/pytest -n 2
+test: setup lint browser
+	$(BIN)/pytest -n 2 -r s
+
+# The review page is tested in a real Chromium, which is no Python package.
+browser:
+	sh tests/install_chromium.sh
 
 test-fast: setup
 	$(BIN)/pytest -m "not slow"

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from flows import capture_cli
+from flows import capture_cli, review_cli
 from flows.shown import (
     JsonOption,
     WorkspaceOption,
@@ -65,6 +65,7 @@ def init(
 app.command()(capture_cli.capture)
 app.command()(capture_cli.listen)
 app.add_typer(capture_cli.quarantine, name="quarantine")
+app.command()(review_cli.review)
 
 
 @app.command()

@@ -14,7 +14,6 @@ import contextlib
 import gzip
 import hmac
 import io
-import ipaddress
 import signal
 import zlib
 from collections.abc import AsyncIterator
@@ -35,6 +34,7 @@ from tasks.errors import BadRecord, Refused
 from tasks.formats import MAX_LINE_BYTES, parse, protobuf
 from tasks.formats.otlp_values import listed
 from tasks.live.capture import edge_of
+from tasks.live.door import LOCAL, Refusal, allow_host, is_loopback
 from tasks.live.spool import Full, Spool
 from tasks.live.workspace import Workspace
 from tasks.redact import Edge
@@ -61,20 +61,12 @@ SIGNALS: dict[str, tuple[tuple[str, str, str], Any, Any, str]] = {
 }
 
 
-class Refusal(Exception):
-    """An HTTP answer that is not 200: its status and what is wrong."""
-
-    def __init__(self, status: int, message: str):
-        super().__init__(message)
-        self.status = status
-
-
 def application(
     workspace: Workspace, token: str = "", hosts: frozenset[str] = frozenset(), max_waiting: int = MAX_WAITING_BYTES
 ) -> Starlette:
     """The ASGI application. `hosts`: names by which it may be called (a web page that rebinds its own is refused)."""
     edge = edge_of(workspace)
-    allowed = hosts | {"127.0.0.1", "localhost", "[::1]"}
+    allowed = hosts | LOCAL
     spool = Spool(workspace.spool, max_waiting)
     readers = anyio.CapacityLimiter(READERS)
     in_flight = 0  # bytes of bodies
@@ -133,7 +125,7 @@ def application(
 
 def serve(workspace: Workspace, host: str, port: int, token: str = "", hosts: tuple[str, ...] = ()) -> None:
     """Listen until SIGTERM or SIGINT; then answer what is under way, and end. Raises Refused for an open door."""
-    if not _is_loopback(host) and not token:
+    if not is_loopback(host) and not token:
         raise Refused(
             f"listening on {host} would let anyone on the network write into the lake",
             "set FLYWHEEL_TOKEN to a secret that exporters send as 'Authorization: Bearer …', or listen on 127.0.0.1",
@@ -149,10 +141,7 @@ def serve(workspace: Workspace, host: str, port: int, token: str = "", hosts: tu
 
 
 def _allow(request: Request, allowed: frozenset[str], token: str) -> None:
-    named = request.headers.get("host", "")
-    name = named if named.endswith("]") or ":" not in named else named.rpartition(":")[0]
-    if name.lower() not in allowed:
-        raise Refusal(403, f"host {name!r} is not allowed; flywheel listen --allow-host {name}")
+    allow_host(request, allowed, "listen")
     given = request.headers.get("authorization", "")
     if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         raise Refusal(401, "a token is needed: Authorization: Bearer …")
@@ -231,11 +220,3 @@ def _answer(kind: str, status: int, message: dict[str, Any]) -> Response:
         return Response(content, status, headers, PROTOBUF)
     return Response(orjson.dumps(message), status, headers, JSON)
 
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
