@@ -12,7 +12,7 @@ Four methods, from the simplest to the freest:
 
 `auto` starts from one-coin, which breaks the majority's ties and differs little from it otherwise. Another method has to foretell
 unseen votes better than the best so far, by three standard errors (of the mean log-likelihood over items), the majority first
-and then up the ladder. For kinds one is enough, since that people err independently on the same item is what one would not
+and then up the ladder. For kinds any gain will do, since that people err independently on the same item is what one would not
 believe beforehand; but a kind wants 250 items, or there is nothing to tell it by. What decides is no truth, so a method that
 then loses to the majority on gold items (one-sided sign test) is put aside. Without two votes on some item there is nothing to
 compare, and the majority stays. A prior that draws everybody to the pooled confusions was tried and gained nothing on public sets.
@@ -36,7 +36,7 @@ METHODS = ("majority", "one-coin", "dawid-skene", "dawid-skene-kinds")
 ITERATIONS, CONVERGED = 200, 1e-9
 PRIOR_RIGHT, PRIOR_WRONG = 4.0, 1.0  # as if everybody had given four right answers and a wrong one before
 FOLDS, STANDARD_ERRORS = 5, 3.0
-KINDS_ERRORS, ITEMS_A_KIND = 1.0, 250
+ITEMS_A_KIND = 250
 COMPARED = 100_000  # votes to choose by: more change no choice and cost seconds
 GOLD_AT_LEAST, GOLD_LEVEL = 20, 0.05
 CELLS = 20_000_000  # tables beyond this are for the methods that need none: open classes, a thousand people
@@ -251,12 +251,12 @@ def _chosen(coded: Coded) -> tuple[str, str, tuple[Evidence, ...]]:
         mean = float(np.nanmean(scores))
         gain, error = _gain(scores, best_scores, sample) if len(best_scores) else (math.nan, math.nan)
         evidence.append(Evidence(method, mean, gain, error, gold_accuracy))
-        if not len(best_scores) or gain > (KINDS_ERRORS if method == METHODS[3] else STANDARD_ERRORS) * error:
+        if not len(best_scores) or gain > (0 if method == METHODS[3] else STANDARD_ERRORS) * error:
             best, best_scores = method, scores
     said = "; ".join(f"{e.method} {e.log_likelihood:.3f} nats a held-out vote" for e in evidence)
     if len(told) >= GOLD_AT_LEAST and best != "majority" and _loses(right[best], right["majority"]):
         return "majority", f"{best} loses to the majority on {len(told)} gold items; {said}", tuple(evidence)
-    return best, f"the simplest that none beats by {STANDARD_ERRORS:.0f} standard errors: {said}", tuple(evidence)
+    return best, f"it foretells best, beyond {STANDARD_ERRORS:.0f} standard errors of anything simpler: {said}", tuple(evidence)
 
 
 def _sample(coded: Coded) -> Coded:
