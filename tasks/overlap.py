@@ -63,21 +63,23 @@ def beliefs(
 ) -> dict[str, float]:
     """Posterior of one item's labels, from the qualities of those who voted and how common each class is.
 
-    A wrong answer is any other class alike; `classes` counts them where `share` does not name all. A label without a share gets the
-    least one named. Source: Bayes' rule with the one-coin model of `aggregate.py`.
+    A wrong answer is any other class alike; `classes` counts them where `share` does not name all (two at least). A class without
+    a share gets the least one named; what unnamed classes get is missing from the sum. Source: Bayes' rule, one coin a person.
     """
     votes = sorted(votes)
     named = sorted({v.label for v in votes} | share.keys())
-    others = max(1, max(classes, len(named)) - 1)
+    count = max(classes, len(named), 2)
     least = min((p for p in share.values() if p > 0), default=1.0)
     score = {label: math.log(share.get(label) or least) for label in named}
+    unnamed = math.log(least)
     for vote in votes:
         right = min(max(quality.get(vote.annotator, QUALITY), 0.01), 0.99)
+        unnamed += math.log((1 - right) / (count - 1))
         for label in named:
-            score[label] += math.log(right if label == vote.label else (1 - right) / others)
+            score[label] += math.log(right if label == vote.label else (1 - right) / (count - 1))
     top = max(score.values(), default=0.0)
     weight = {label: math.exp(s - top) for label, s in score.items()}
-    total = sum(weight.values())
+    total = sum(weight.values()) + (count - len(named)) * math.exp(unnamed - top)
     return {label: w / total for label, w in weight.items()}
 
 
