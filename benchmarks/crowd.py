@@ -21,6 +21,7 @@ import argparse
 import csv
 import gzip
 import json
+import math
 import sys
 import time
 import warnings
@@ -75,7 +76,12 @@ def measure(votes: list[Vote], truth: dict[str, str]) -> dict[str, Any]:
             "why": default.why,
             "seconds": round(seconds, 2),
             "evidence": [
-                {"method": e.method, "log_likelihood": e.log_likelihood, "gain": e.gain, "error": e.error}
+                {
+                    "method": e.method,
+                    "log_likelihood": e.log_likelihood,
+                    "gain": None if math.isnan(e.gain) else e.gain,
+                    "error": None if math.isnan(e.error) else e.error,
+                }
                 for e in default.evidence
             ],
         },
