@@ -102,7 +102,7 @@ def next_round(
     left -= sum(limits.first - answers[item] for item in new)
     unsure = sorted(
         (item for item in answers if decisions[item] is Decision.ASK_AGAIN and answers[item] >= limits.first),
-        key=lambda item: (max(posterior[item].values()), item),
+        key=lambda item: (_margin(posterior[item]), item),
     )
     asked = 0 if left < 1 else left if left <= LAST * len(answers) else math.ceil(left / 2)
     spent = left < 1
@@ -115,6 +115,12 @@ def next_round(
             *(unsure if spent else ()),
         ),
     )
+
+
+def _margin(shares: Mapping[str, float]) -> float:
+    """How far the first label is ahead of the second: what all others share changes no label."""
+    first, second = sorted([*shares.values(), 0.0, 0.0], reverse=True)[:2]
+    return first - second
 
 
 def whom(people: Iterable[str], quality: Mapping[str, float]) -> str:
