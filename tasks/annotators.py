@@ -41,7 +41,7 @@ class Card:
     `gold_low` and `gold_high` are Wilson's 95% interval; `agreement` the mean share of the others who gave the same answer;
     `quality` the consensus' expected accuracy; `skill` with its 95% interval as above; `bias` the answer they over-use
     most against the others on the same items, `log_odds` by how much; `first_share` how often they chose what was shown first;
-    `fast_share` the share of answers faster than the pool's 5th percentile; `straight_line` that of their most frequent answer.
+    `fast_share` the share of answers faster than the others' 5th percentile; `straight_line` that of their most frequent answer.
     """
 
     annotator: str
@@ -93,10 +93,9 @@ def cards(
     spam = _named({who: _above(posteriors[who][0], NO_SKILL * typical) for who in means})
     typical = median(m for who, m in means.items() if who not in spam) if means.keys() - spam else typical
     careless = {who: _above(posteriors[who][0], TYPICAL_SHARE * typical) for who in means}
-    fast = float(np.quantile(list(seconds.values()), FAST)) if seconds else math.nan
     judged = (_named(careless), spam, careless)
     return tuple(
-        _card(who, own, of_item, gold, seconds, shown, agreed, posteriors[who], typical, fast, judged)
+        _card(who, own, of_item, gold, seconds, shown, agreed, posteriors[who], typical, judged)
         for who, own in sorted(of_person.items())
     )
 
@@ -146,7 +145,7 @@ def _named(chance: Mapping[str, float]) -> set[str]:
 
 def _card(
     who: str, own: list[Vote], of_item: Mapping[str, list[Vote]], gold: Mapping[str, str], seconds: Mapping[Key, float],
-    shown: Mapping[Key, Sequence[str]], agreed: Consensus, found: tuple[np.ndarray, int], typical: float, fast: float,
+    shown: Mapping[Key, Sequence[str]], agreed: Consensus, found: tuple[np.ndarray, int], typical: float,
     judged: tuple[set[str], set[str], dict[str, float]],
 ) -> Card:  # fmt: skip
     posterior, compared = found
@@ -158,6 +157,8 @@ def _card(
     orders = [(v.label, shown[v.item, who]) for v in own if (v.item, who) in shown]
     first = [order[0] == label for label, order in orders]
     times = [seconds[v.item, who] for v in own if (v.item, who) in seconds]
+    pool = [t for (_, other), t in seconds.items() if other != who]
+    fast = float(np.quantile(pool, FAST)) if pool else 0.0
     hasty = sum(t < fast for t in times)
     middle, skill_low, skill_high = (float(GRID[int(np.searchsorted(posterior.cumsum(), q))]) for q in (0.5, 0.025, 0.975))
     verdict, why = _verdict(who, judged, compared, right, len(on_gold))

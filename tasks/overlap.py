@@ -63,21 +63,23 @@ def beliefs(
 ) -> dict[str, float]:
     """Posterior of one item's labels, from the qualities of those who voted and how common each class is.
 
-    A wrong answer is any other class alike; `classes` counts them where `share` does not name all. A label without a share gets the
-    least one named. Source: Bayes' rule with the one-coin model of `aggregate.py`.
+    A wrong answer is any other class alike; `classes` counts them where `share` does not name all (two at least). A class without
+    a share gets the least one named; what unnamed classes get is missing from the sum. Source: Bayes' rule, one coin a person.
     """
     votes = sorted(votes)
     named = sorted({v.label for v in votes} | share.keys())
-    others = max(1, max(classes, len(named)) - 1)
+    count = max(classes, len(named), 2)
     least = min((p for p in share.values() if p > 0), default=1.0)
     score = {label: math.log(share.get(label) or least) for label in named}
+    unnamed = math.log(least)
     for vote in votes:
         right = min(max(quality.get(vote.annotator, QUALITY), 0.01), 0.99)
+        unnamed += math.log((1 - right) / (count - 1))
         for label in named:
-            score[label] += math.log(right if label == vote.label else (1 - right) / others)
+            score[label] += math.log(right if label == vote.label else (1 - right) / (count - 1))
     top = max(score.values(), default=0.0)
     weight = {label: math.exp(s - top) for label, s in score.items()}
-    total = sum(weight.values())
+    total = sum(weight.values()) + (count - len(named)) * math.exp(unnamed - top)
     return {label: w / total for label, w in weight.items()}
 
 
@@ -100,7 +102,7 @@ def next_round(
     left -= sum(limits.first - answers[item] for item in new)
     unsure = sorted(
         (item for item in answers if decisions[item] is Decision.ASK_AGAIN and answers[item] >= limits.first),
-        key=lambda item: (max(posterior[item].values()), item),
+        key=lambda item: (_margin(posterior[item]), item),
     )
     asked = 0 if left < 1 else left if left <= LAST * len(answers) else math.ceil(left / 2)
     spent = left < 1
@@ -113,6 +115,12 @@ def next_round(
             *(unsure if spent else ()),
         ),
     )
+
+
+def _margin(shares: Mapping[str, float]) -> float:
+    """How far the first label is ahead of the second: what all others share changes no label."""
+    first, second = sorted([*shares.values(), 0.0, 0.0], reverse=True)[:2]
+    return first - second
 
 
 def whom(people: Iterable[str], quality: Mapping[str, float]) -> str:
