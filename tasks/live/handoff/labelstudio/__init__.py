@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.kinds import RANKING, Ask, Kind
-from tasks.live.handoff.labelstudio.config import config, instruction
+from tasks.live.handoff.labelstudio.config import config, instruction, parts
 from tasks.live.handoff.labelstudio.pull import Pull
 from tasks.live.handoff.labelstudio.server import NEWEST_TRIED, PAGE, Server, connect
 from tasks.live.handoff.tool import Delivery, Handout, ToolStatus, shuffled
@@ -91,11 +92,11 @@ class LabelStudio:
             warnings.append("everybody who has an account can see and change what others answered: name `people`")
         asked = answered = drafts = 0
         for project in self.server.projects(f"{MARK} "):
-            for task in self.server.tasks(project["id"], f"id,data,draft_exists,{ANSWERED}"):
-                asks = len(_ask_ids(task["data"]))
-                drafts += asks if task.get("draft_exists") else 0
-                done = bool(task.get("is_labeled")) or task["total_annotations"] > 0
-                answered, asked = answered + asks * done, asked + asks * (not done)
+            kinds = {parts(name)[0] for name in re.findall(r'name="([^"]*)"', project["label_config"]) if len(parts(name)) > 2}
+            done, tasks = project["num_tasks_with_annotations"], project["task_number"]
+            answered, asked = answered + done * len(kinds), asked + (tasks - done) * len(kinds)
+            if done < tasks:
+                drafts += len(kinds) * sum(bool(t["draft_exists"]) for t in self.server.tasks(project["id"], "id,draft_exists"))
         return ToolStatus(f"{self.server.url}/projects", asked, answered, drafts, warnings)
 
     def _there(self, prefix: str) -> dict[str, set[str]]:

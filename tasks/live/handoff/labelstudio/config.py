@@ -98,9 +98,11 @@ def _graded(kinds: Sequence[Kind]) -> list[tuple[Kind, Field]]:
 
 
 def _choices(view: ET.Element, name: str, to: str, options: Sequence[str], required: bool, **more: str) -> ET.Element:
-    attributes = {"choice": "single-radio", "showInline": "true", "required": str(required).lower()} | more
-    if len(options) > LONG:
+    attributes = {"choice": "single-radio", "required": str(required).lower()} | more
+    if len(options) > LONG or more.get("layout") == "select":
         attributes |= {"layout": "select", "choice": "single" if attributes["choice"] != "multiple" else "multiple"}
+    else:
+        attributes["showInline"] = "true"  # it would undo the drop-down list
     box = ET.SubElement(view, "Choices", name=name, toName=to, **attributes)
     for option in options:
         _option(box, "Choice", option, option)
@@ -139,7 +141,7 @@ def _choice(view: ET.Element, kind: Kind, field: Field, catalogue: Sequence[Appr
     _header(box, kind, field)
     name = control(kind.name, field.name, CHOICE)
     if field.source == APPROVED:
-        box = _choices(box, name, "question", [], field.required, layout="select", choice="single", **when)
+        box = _choices(box, name, "question", [], field.required, layout="select", **when)
         for answer in catalogue:
             _option(box, "Choice", answer.id, f"{answer.id}: {answer.title}")
     else:
@@ -180,6 +182,8 @@ def _spans(view: ET.Element, kind: Kind, field: Field, _: object, documents: int
     for number, option in enumerate(field.options):
         _option(labels, "Label", option, option, background=COLOURS[number % len(COLOURS)])
     if field.evidence:
+        # Label Studio shows what belongs to a passage only while that is selected.
+        ET.SubElement(box, "Header", value="Click a marked passage to name the sentence that refutes it.", size="6")
         region = {"perRegion": "true", "visibleWhen": "region-selected", "whenTagName": name}
         ET.SubElement(
             box, "TextArea", name=f"{name}__evidence", toName=to, rows="2", maxSubmissions="1", editable="true",

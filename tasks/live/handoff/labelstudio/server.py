@@ -86,7 +86,7 @@ class Server:
         return "content-security-policy" not in self._send("GET", "/api/version", None, None).headers
 
     def projects(self, prefix: str) -> list[dict[str, Any]]:
-        """Id, title and number of tasks of the projects whose title begins so; the oldest first."""
+        """The columns PROJECT of the projects whose title begins so; the oldest first."""
         found, page = [], 1
         while True:
             answer = self.get("/api/projects/", page=page, page_size=PAGE, include=PROJECT)
@@ -189,7 +189,7 @@ class Server:
         return f"Bearer {self._access}"
 
 
-PROJECT = "id,title,task_number,finished_task_number,num_tasks_with_annotations"
+PROJECT = "id,title,label_config,task_number,num_tasks_with_annotations"
 _HINT = "look into its log; the same command goes on from there, and does nothing twice"
 
 
