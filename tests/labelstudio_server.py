@@ -180,7 +180,8 @@ def _written(kind: Kind, field: Field, value: Mapping[str, Any], _: Any) -> list
 def _spans(kind: Kind, field: Field, value: Mapping[str, Any], data: Mapping[str, Any]) -> list[dict]:
     name, made = control(kind.name, field.name, SPANS), []
     for number, span in enumerate(value[field.name]):
-        at = {"start": span["start"], "end": span["end"], "text": span["text"]}
+        # A line break is written as its page writes it.
+        at = {"start": span["start"], "end": span["end"], "text": re.sub(r"[\r\n]", r"\\n", span["text"])}
         region = {"id": f"region{number}", "to_name": field.over}
         made.append(region | {"from_name": name, "type": "labels", "value": at | {"labels": [span["label"]]}})
         if "evidence" in span:

@@ -137,8 +137,7 @@ class Pull:
         asks, person = data[MARK]["asks"], data[MARK].get("person", "")
         answers = [a["id"] for a in data["answers"]]
         skipped = bool(annotation["was_cancelled"])
-        contexts = [str(c["text"]) for c in data["contexts"]]
-        given = {} if skipped else values(annotation["result"], [a["kind"] for a in asks], contexts, answers)
+        given = {} if skipped else values(annotation["result"], [a["kind"] for a in asks], data)
         seconds = annotation.get("lead_time")
         return [
             {

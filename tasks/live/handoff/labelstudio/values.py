@@ -11,7 +11,7 @@ refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.kinds import CHOICE, CHOICES, RANKING, RATING, SPANS, TEXT
@@ -21,8 +21,11 @@ TYPES = {CHOICE, CHOICES, RATING, TEXT, SPANS, RANKING}
 BREAK = r"(?:\r\n|\r|\n)"
 
 
-def values(results: Any, kinds: Sequence[str], contexts: Sequence[str], answers: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The value of each kind. `contexts` are the texts of the documents, `answers` the ids in the order shown."""
+def values(results: Any, kinds: Sequence[str], data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The value of each kind. `data` is what the task was sent with: its texts, and the answers in the order shown.
+
+    Raises KeyError or TypeError where it is not that.
+    """
     given: dict[str, dict[str, list[tuple[list[str], dict]]]] = {kind: {} for kind in kinds}
     made: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
     for item in results if isinstance(results, list) else [results]:
@@ -37,16 +40,16 @@ def values(results: Any, kinds: Sequence[str], contexts: Sequence[str], answers:
                 value[name] = item
     for kind, fields in given.items():
         for field, items in fields.items():
-            made[kind] |= _field(field, items, contexts, answers)
+            made[kind] |= _field(field, items, data)
     return made
 
 
-def _field(field: str, items: list[tuple[list[str], dict]], contexts: Sequence[str], answers: Sequence[str]) -> dict[str, Any]:
+def _field(field: str, items: list[tuple[list[str], dict]], data: Mapping[str, Any]) -> dict[str, Any]:
     type = items[0][0][0]
     if type == SPANS:
-        return _spans(field, items, contexts)
+        return _spans(field, items, data)
     if type == RANKING:
-        return _ranking(field, items, answers)
+        return _ranking(field, items, [a["id"] for a in data["answers"]])
     if type == RATING and len(items[0][0]) > 1:
         return {field: {rest[-1]: _number(_one(_chosen(item))) for rest, item in items}}
     read = [_READ[type](item) for _, item in items]
@@ -81,7 +84,7 @@ _READ = {CHOICE: lambda item: _one(_chosen(item)), CHOICES: _several, TEXT: _wri
          RATING: lambda item: _number(_one(_chosen(item)))}  # fmt: skip
 
 
-def _spans(field: str, items: list[tuple[list[str], dict]], contexts: Sequence[str]) -> dict[str, Any]:
+def _spans(field: str, items: list[tuple[list[str], dict]], data: Mapping[str, Any]) -> dict[str, Any]:
     regions: dict[str, dict[str, dict]] = {}
     whole = None
     for (_, *rest), item in items:
@@ -90,20 +93,28 @@ def _spans(field: str, items: list[tuple[list[str], dict]], contexts: Sequence[s
             whole = _one(_chosen(item))
         else:
             regions.setdefault(str(item.get("id")), {})[part] = item
-    spans = [_span(region, contexts) for region in regions.values()]
+    spans = [_span(region, data) for region in regions.values()]
     if whole == NOTHING and spans:
         return {field: {"whole": whole, "spans": spans}}  # a contradiction, which is no list of spans
     return {field: spans} if spans or whole == NOTHING else {}
 
 
-def _span(region: dict[str, dict], contexts: Sequence[str]) -> dict[str, Any]:
-    value = region.get("labels", {}).get("value")
+def _span(region: dict[str, dict], data: Mapping[str, Any]) -> dict[str, Any]:
+    item = region.get("labels", {})
+    value = item.get("value")
     value = value if isinstance(value, dict) else {}
     span = {name: value.get(name) for name in ("start", "end", "text")} | {"label": _one(value.get("labels"))}
+    over = data["question"] if item.get("to_name") == "question" else data["response"]
+    if type(span["start"]) is int and type(span["end"]) is int:
+        marked = over[max(0, span["start"]) : max(0, span["end"])]
+        # Label Studio writes every character of a line break as a backslash and an n (seen in 1.23.2). The slice is the text
+        # only where nothing else differs: offsets that were moved are still found out.
+        if span["text"] == re.sub(r"[\r\n]", r"\\n", marked):
+            span["text"] = marked
     said = _written(region["evidence"]) if "evidence" in region else None
     document = _number(_one(_chosen(region["document"]))) if "document" in region else None
     if said is not None or document is not None:
-        span["evidence"] = _evidence(said, document, contexts)
+        span["evidence"] = _evidence(said, document, [c["text"] for c in data["contexts"]])
     return span
 
 
@@ -128,7 +139,7 @@ def _ranking(field: str, items: list[tuple[list[str], dict]], answers: Sequence[
     for (_, *rest), item in items:
         place = int(rest[1]) if len(rest) == 2 and rest[1].isdecimal() else -1
         answer = answers[place] if 0 <= place < len(answers) else f"answer {rest[1:]}"
-        if rest[0] == UNACCEPTABLE:
+        if rest[:1] == [UNACCEPTABLE]:
             unacceptable += [answer] if _chosen(item) == [UNACCEPTABLE] else [str(_chosen(item))]
         else:
             rank = _number(_one(_chosen(item)))
