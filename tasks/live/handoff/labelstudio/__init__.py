@@ -96,7 +96,7 @@ class LabelStudio:
             done, tasks = project["num_tasks_with_annotations"], project["task_number"]
             answered, asked = answered + done * len(kinds), asked + (tasks - done) * len(kinds)
             if done < tasks:
-                drafts += len(kinds) * sum(bool(t["draft_exists"]) for t in self.server.tasks(project["id"], "id,draft_exists"))
+                drafts += len(kinds) * self.server.begun(project["id"])
         return ToolStatus(f"{self.server.url}/projects", asked, answered, drafts, warnings)
 
     def _there(self, prefix: str) -> dict[str, set[str]]:

@@ -110,6 +110,12 @@ class Server:
                 break
         return [found[i] for i in sorted(found)]
 
+    def begun(self, project: int) -> int:
+        """How many of its tasks have an answer that was begun and not submitted."""
+        draft = {"filter": "filter:tasks:draft_exists", "operator": "equal", "type": "Boolean", "value": True}
+        query = json.dumps({"filters": {"conjunction": "and", "items": [draft]}})
+        return int(self.get("/api/tasks", project=project, page_size=1, include="id", query=query)["total"])
+
     def whole_tasks(self, project: int, ids: Collection[int], since: str = "") -> Iterator[dict[str, Any]]:
         """These tasks with their annotations; one that is gone is left out."""
         span = {
