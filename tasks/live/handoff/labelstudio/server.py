@@ -50,7 +50,7 @@ def connect(environment: Mapping[str, str] = os.environ) -> Server:
 class Server:
     """One server. Every call returns the decoded answer, or raises Refused."""
 
-    def __init__(self, url: str, token: str, clock: Callable[[], float] = time.time):
+    def __init__(self, url: str, token: str, clock: Callable[[], float] = time.monotonic):
         self.url, self._token, self._clock = url, token, clock
         self._access, self._ends = "", 0.0
         # trust_env: neither a proxy nor a .netrc of this machine is asked; the server is what the operator named.
