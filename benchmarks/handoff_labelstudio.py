@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import signal
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -41,6 +43,8 @@ def main() -> None:
     given = parser.parse_args()
     if not labelstudio_server.installed():
         raise SystemExit(labelstudio_server.ABSENT)
+    # Told to end, it ends like any other error would have it end: with the server.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as folder:
         print("| | seconds | a second |\n|---|---|---|")
         server = timed("start, with an empty database", 0, lambda: labelstudio_server.start(Path(folder) / "server"))

@@ -352,7 +352,7 @@ def test_forged_answers_and_foreign_tasks_are_told_and_stop_nothing(tool: LabelS
         delivery.accepted()
     assert codes == {"answer": "bad_value", "spans": "changed_text"}
     assert [f.code for f in flaws] == ["bad_item", "bad_item"]
-    assert received(tool, batch) == [] and tool.status().open > 0
+    assert received(tool, batch) == [] and tool.status().answered > 0
     tool.send(sent)
     tool.cancel([a.ask_id for a in sent.asks])
 

@@ -24,7 +24,7 @@ from tasks.records import canonical, digest
 
 OVERLAP = timedelta(minutes=5)  # a change may become visible later than one that is younger
 SWEEP_S = 86_400.0  # the longest that a deleted task goes unnoticed where the number of tasks gives nothing away
-AT_ONCE = 200  # tasks in a delivery
+AT_ONCE = 1000  # tasks in a delivery
 COLUMNS = "id,updated_at,total_annotations,cancelled_annotations"
 MARK = "flywheel"
 
