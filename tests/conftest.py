@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from tests import labelstudio_server
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 FLYWHEEL = Path(sys.executable).parent / "flywheel"
@@ -73,15 +75,25 @@ def prefect_server(together: Path) -> str:
     return json.loads(note.read_text(encoding="utf-8"))["api"]
 
 
+@pytest.fixture(scope="session")
+def labelstudio(together: Path) -> labelstudio_server.Running:
+    """A real Label Studio on a free port: one for all test processes, ended with the run."""
+    if not labelstudio_server.installed():
+        pytest.skip(labelstudio_server.ABSENT)
+    with FileLock(together / "labelstudio.lock"):
+        return labelstudio_server.shared(together)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """The process that leads the run ends the server; one of the others may still need it."""
+    """The process that leads the run ends the servers; one of the others may still need them."""
     factory = getattr(session.config, "_tmp_path_factory", None)
     if hasattr(session.config, "workerinput") or factory is None:
         return
-    note = factory.getbasetemp() / "prefect.json"
-    if note.is_file():
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(json.loads(note.read_text(encoding="utf-8"))["pid"], signal.SIGTERM)
+    for name in ("prefect.json", "labelstudio.json"):
+        note = factory.getbasetemp() / name
+        if note.is_file():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(json.loads(note.read_text(encoding="utf-8"))["pid"], signal.SIGTERM)
 
 
 def _start_server(home: Path) -> dict[str, Any]:
