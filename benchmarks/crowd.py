@@ -86,6 +86,7 @@ def measure(votes: list[Vote], truth: dict[str, str]) -> dict[str, Any]:
             ],
         },
         "worker_quality": worker_quality(votes, truth, default),
+        "verdicts": verdicts(votes, truth, default),
     }
 
 
@@ -105,6 +106,18 @@ def worker_quality(votes: list[Vote], truth: dict[str, str], found: Consensus) -
     above = accurate > np.median(accurate)
     auroc = float(roc_auc_score(above, quality)) if 0 < above.sum() < len(above) else None
     return {"people": len(names), "auroc": auroc, "spearman": float(spearmanr(quality, accurate).statistic)}
+
+
+def verdicts(votes: list[Vote], truth: dict[str, str], found: Consensus) -> dict[str, dict[str, float]]:
+    """How many people get which verdict from `tasks.annotators`, and how right they really are in the mean."""
+    right, real = defaultdict(list), defaultdict(list)
+    for vote in votes:
+        if vote.item in truth:
+            right[vote.annotator].append(vote.label == truth[vote.item])
+    for card in cards(votes, agreed=found):
+        if right[card.annotator]:
+            real[card.verdict].append(float(np.mean(right[card.annotator])))
+    return {verdict: {"people": len(x), "accuracy": float(np.mean(x))} for verdict, x in sorted(real.items())}
 
 
 def replay(votes: list[Vote], truth: dict[str, str], orders: int) -> dict[str, Any]:
@@ -298,6 +311,8 @@ def as_text(found: dict[str, Any]) -> str:
         q = s["worker_quality"]
         known = "unknown" if q["auroc"] is None else f"{q['auroc']:.3f}, {q['spearman']:.3f} of {q['people']}"
         lines.append(f"{name:<14}{s['n']:>6}{cells}{s['default']['accuracy']:>18.4f}   {known}")
+        judged = ", ".join(f"{v} {x['people']} (right {x['accuracy']:.3f})" for v, x in s["verdicts"].items())
+        lines.append(f"{'':<14}people: {judged}")
         lines.append(f"{'':<14}chose {s['default']['method']} in {s['default']['seconds']} s: {s['default']['why']}")
     for name, r in found.get("replay", {}).items():
         lines.append(f"replay of {name}: {r['items']} items, {r['orders']} lots")
