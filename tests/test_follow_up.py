@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from starlette.testclient import TestClient
 
 from tasks.errors import Refused
 from tasks.live.handoff.files import Files
@@ -17,6 +18,9 @@ from tasks.live.handoff.send import send
 from tasks.live.labels import agreement, judged, latest_annotations
 from tasks.live.lake import Lake
 from tasks.live.quality import quality
+from tasks.live.review.app import application
+from tasks.live.review.roster import invite
+from tasks.live.trail import trail
 from tasks.live.workspace import Workspace
 from tasks.records import Asked, Candidate, Event
 from tests.handmade import NOON, interaction, log, member
@@ -253,3 +257,70 @@ def test_one_candidate_may_be_asked_several_kinds(place: Workspace):
     answered(place, *(answer(row, w) | {"value": {"sentiment": "negative"}} for w in ("ana", "ben")))
     (found,) = judged(place)["sentiment"]
     assert (found.parsed, found.state, found.votes) == ({"sentiment": "negative"}, "agreed", 2)
+
+
+# How it is told, and the page
+
+
+def test_the_trail_of_a_candidate_tells_who_did_what_under_which_guideline(place: Workspace, sent: list[dict]):
+    answered(place, answer(sent[0], "ana", note="sure"), answer(sent[0], "ben", "wrong", "invoice"))
+    follow_up(place)
+    taken_back = answer(sent[0], "ben", time="2026-01-07T09:00:00Z", status="withdrawn")
+    answered(place, taken_back, file="b.jsonl")
+    steps = trail(place, sent[0]["candidate_id"])
+    assert [(s.what, s.who) for s in steps if s.what != "asked"] == [
+        ("submitted", "ana"),
+        ("submitted", "ben"),
+        ("withdrawn", "ben"),
+    ]
+    assert [s.detail for s in steps if s.what == "asked"] == ["round 1: 2 annotator", "round 2: 1 annotator"]
+    assert {s.guideline for s in steps} == {"answer/1"} and "sure" in steps[1].detail
+    by_interaction = trail(place, Lake(place.lake).rows(Asked, "SELECT * FROM asks LIMIT 1")[0].interaction_id)
+    assert by_interaction and by_interaction[0].what == "asked"
+    with pytest.raises(Refused, match="never handed to people"):
+        trail(place, "cd_nobody")
+
+
+def test_quality_counts_what_is_out_and_back_and_what_it_cost(place: Workspace, sent: list[dict]):
+    answered(
+        place,
+        *(answer(r, who, "wrong", "invoice") for r in sent[:10] for who in ("ana", "ben")),
+        answer(sent[10], "ana"),
+    )
+    found = quality(place)
+    (kind,) = found.kinds
+    assert (kind.out, kind.back, kind.settled, kind.disputed) == (20, 21, 10, 0)
+    assert (kind.cost, kind.cost_per_label, found.cost_per_error) == (8.4, 0.84, 0.84)
+    assert kind.agreement["verdict"].raw == 1.0 and kind.agreement["verdict"].items == 10
+    assert {c.annotator: c.answers for c in found.annotators} == {"ana": 11, "ben": 10}
+
+
+def test_the_guideline_debugger_names_the_clause_that_people_disagree_about(place: Workspace, sent: list[dict]):
+    calm = [answer(r, who, "wrong", "invoice") for r in sent[:10] for who in ("ana", "ben")]
+    apart = [answer(r, w, "wrong", c) for r in sent[10:18] for w, c in (("ana", "escalate"), ("ben", "battery"))]
+    answered(place, *calm, *apart)
+    worst = quality(place).clauses[0]
+    assert (worst.guideline, worst.clause, worst.questions, worst.disagreed) == ("answer/1", "escalate", 8, 8)
+
+
+def test_what_is_answered_on_the_review_page_is_received_like_any_other(place: Workspace, sent: list[dict]):
+    people = {"ana": invite(place, "ana", False), "xenia": invite(place, "xenia", True)}
+    page = TestClient(application(place, frozenset({"127.0.0.1"}), 0, True), base_url="http://127.0.0.1:8095")
+    own = {"Origin": "http://127.0.0.1:8095", "Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
+
+    def post(path: str, document: Any = None) -> Any:
+        response = page.post(f"/api/{path}", content=orjson.dumps(document or {}), headers=own)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    post("sign-in", {"annotator": "ana", "token": people["ana"]})
+    for _ in range(3):
+        screen = post("next")["screen"]
+        rows = [
+            {"ask_id": a["ask_id"], "status": "submitted", "value": {"verdict": "right"}, "seconds": 4}
+            for a in screen["asks"]
+        ]
+        post("answers", {"answers": rows})
+    account = receive(place)
+    assert (account.stored, account.rejected) == (3, 0)
+    assert {(a.annotator, a.seconds, a.guideline) for a in latest_annotations(place)} == {("ana", 4.0, "answer/1")}

@@ -59,7 +59,7 @@ def owner(labelstudio: Running) -> Person:
 
 
 def fresh(labelstudio: Running, place: Path, people: Sequence[str] = ()) -> LabelStudio:
-    return LabelStudio(Workspace(place), people, Server(labelstudio.url, labelstudio.token))
+    return LabelStudio(Workspace(place), {"annotator": people}, Server(labelstudio.url, labelstudio.token))
 
 
 def handout(batch: str, *asks: Ask) -> Handout:
@@ -199,7 +199,7 @@ def test_people_who_share_a_project_are_told_apart(tool: LabelStudio, batch: str
     kim, ada = invited(labelstudio.url, f"kim{batch}"), invited(labelstudio.url, f"ada{batch}")
     tool.workspace.data.mkdir(parents=True)
     row = json.dumps({"annotator": "kim", "labelstudio": kim.email.upper()})
-    (tool.workspace.data / "annotators.jsonl").write_text(f"{row}\nnot json\n{{}}\n")
+    (tool.workspace.data / "annotators.jsonl").write_text(f"{row}\n")
     tool.send(handout(batch, *candidates(1, wanted=2)))
     (task,) = tasks(tool, batch)
     assert task["overlap"] == 2

@@ -254,8 +254,6 @@ def test_nobody_gives_more_answers_to_a_batch_than_the_cap(place: Workspace):
     assert n == 3
     more = {"asks": [{"ask_id": "ak_in_3_answer"}]}
     assert ana.say(more, RIGHT).json()["wrong"][0]["code"] == "not_yours"
-    (place.root / "params.yaml").write_text("annotate:\n  cap: 7\n", encoding="utf-8")
-    assert live.cap_of(place) == 7
 
 
 def test_a_restart_and_a_cut_off_line_lose_nothing(place: Workspace):

@@ -13,6 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from demo.annotators import CARELESS, SKILLS, SPAMMER
+from tasks.live.lake import Lake
+from tasks.live.quality import quality
+from tasks.live.workspace import Workspace
 from tests.conftest import ROOT, Played, flywheel, git
 from tests.next_week import play_until_answered
 
@@ -144,3 +148,26 @@ def _post(api: str, path: str, body: dict) -> object:
     request = urllib.request.Request(f"{api}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
+
+
+def test_the_careless_and_the_spammer_are_named_by_the_second_turn_and_weigh_less(played: Played):
+    found = quality(Workspace(played.workspace))
+    cards = {c.annotator: c for c in found.annotators}
+    assert cards[CARELESS].verdict in ("careless", "spam") and cards[SPAMMER].verdict == "spam"
+    good = {name for name in SKILLS if name not in (CARELESS, SPAMMER)}
+    assert {cards[name].verdict for name in good} <= {"good", "watch"}
+    least = min(cards[name].quality for name in good)
+    assert cards[SPAMMER].quality < cards[CARELESS].quality < least
+
+
+def test_what_an_expert_looked_at_by_lot_says_that_labels_are_right(played: Played):
+    audited = quality(Workspace(played.workspace)).audited
+    assert audited.labels >= 10 and audited.low <= 0.05
+    assert audited.wrong / audited.labels < 0.2
+
+
+def test_no_question_of_the_demo_was_handed_to_the_same_person_twice(played: Played):
+    rows = Lake(Workspace(played.workspace).lake).query(
+        "SELECT count(*) AS n, count(DISTINCT (candidate_id, kind, annotator)) AS people FROM annotations"
+    )
+    assert rows["n"][0].as_py() == rows["people"][0].as_py() > 1200

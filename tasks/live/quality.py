@@ -20,9 +20,10 @@ from tasks.annotators import Card, cards
 from tasks.guidelines import Clause, newest
 from tasks.judgements import AGREED
 from tasks.kinds import CHOICES, RANKING, RATING, SPANS, TEXT, Field, Kind
-from tasks.live.handoff.desk import EXPERT, AnnotateParams, audited
+from tasks.live.handoff.desk import AnnotateParams, audited
 from tasks.live.labels import agreement, guidelines, judged, latest_annotations, served_answers
 from tasks.live.lake import Lake
+from tasks.live.people import EXPERT
 from tasks.live.workspace import Workspace
 from tasks.records import Annotation
 from tasks.reliability import Answer, Reliability
@@ -118,7 +119,7 @@ def quality(workspace: Workspace) -> Quality:
         _clauses(workspace, by_kind, unheard),
         _audited(workspace, by_kind.get(ANSWER, []), params),
         round(cost, 2),
-        of_answer / errors if errors else math.nan,
+        round(of_answer / errors, 2) if errors else math.nan,
     )
 
 

@@ -23,7 +23,7 @@ from tasks.errors import BadRecord
 from tasks.formats.fields import number, required_text, rfc3339_us, text
 from tasks.guidelines import Guideline
 from tasks.kinds import Ask, checked
-from tasks.live.handoff.desk import ANNOTATOR, EXPERT, Person
+from tasks.live.people import ANNOTATOR, EXPERT, Person
 from tasks.records import Annotation, Asked, canonical, content_id
 
 STATUSES = ("submitted", "skipped", "withdrawn")

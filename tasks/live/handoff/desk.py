@@ -20,12 +20,12 @@ from tasks.live.handoff.files import Files
 from tasks.live.handoff.tool import Handout, Tool
 from tasks.live.labels import catalogue, guidelines
 from tasks.live.lake import Lake
+from tasks.live.people import by_role
 from tasks.live.workspace import Workspace
 from tasks.overlap import Limits
-from tasks.records import Asked, Event, content_id, read_jsonl
+from tasks.records import Asked, Event, content_id
 from tasks.slices import Rule
 
-ANNOTATOR, EXPERT = "annotator", "expert"
 FILES = "files"
 TOOLS = (FILES, "labelstudio", "mlflow")
 AnsweredBy = dict[tuple[str, str, str], list[str]]  # (candidate, kind, guideline) -> people
@@ -142,27 +142,6 @@ def event(what: str, who: str = "flywheel", batch_id: str = "", candidate_id: st
     return Event(id, time.time_ns() // 1000, batch_id, candidate_id, kind, what, who, guideline, detail)
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
-    annotator: str
-    role: str = ANNOTATOR
-    token_sha256: str = ""
-    labelstudio: str = ""
-    mlflow: str = ""
-
-
-def roster(workspace: Workspace) -> dict[str, Person] | None:
-    """Who may answer, by name (data/annotators.jsonl); None where the team keeps no such list: then anybody may."""
-    path = workspace.data / "annotators.jsonl"
-    if not path.is_file():
-        return None
-    try:
-        people = [Person(**row) for row in read_jsonl(path)]
-    except TypeError as e:
-        raise Refused(f"{path}: {e}", 'one JSON object a line: {"annotator": "ana", "role": "annotator" or "expert"}') from None
-    return {p.annotator: p for p in people}
-
-
 def seen(lake: Lake, interaction_ids: Sequence[str]) -> dict[str, Seen]:
     """What people see of these interactions."""
     import pyarrow as pa
@@ -242,14 +221,12 @@ def tool(workspace: Workspace, name: str) -> Tool:
     if name == "labelstudio":
         from tasks.live.handoff.labelstudio import LabelStudio
 
-        return LabelStudio(workspace)
+        return LabelStudio(workspace, by_role(workspace))
     if name == "mlflow":
         from tasks.live.handoff.mlflow_review import MlflowReview
 
-        people = roster(workspace) or {}
-        by_role = {role: [p.annotator for p in people.values() if p.role == role] for role in (ANNOTATOR, EXPERT)}
         uri, experiment = _setting("FLYWHEEL_MLFLOW_REVIEW_URL"), _setting("FLYWHEEL_MLFLOW_REVIEW_EXPERIMENT")
-        return MlflowReview(workspace, uri, experiment, by_role, lambda candidate_id: _trace(workspace, candidate_id))
+        return MlflowReview(workspace, uri, experiment, by_role(workspace), lambda candidate_id: _trace(workspace, candidate_id))
     return Files(workspace)
 
 

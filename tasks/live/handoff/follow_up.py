@@ -15,21 +15,19 @@ from typing import Any
 from tasks.agreement import ANSWER, AgreementParams
 from tasks.judgements import AGREED
 from tasks.live.handoff.desk import (
-    ANNOTATOR,
-    EXPERT,
     AnnotateParams,
     audited,
     event,
     hand_out,
     hand_out_left,
     in_force,
-    roster,
     tool,
 )
 from tasks.live.handoff.send import DAY_US
 from tasks.live.labels import LATEST, agreement, guidelines, judged
 from tasks.live.labels import in_force as still_standing
 from tasks.live.lake import Lake
+from tasks.live.people import ANNOTATOR, EXPERT, roster
 from tasks.live.workspace import Workspace
 from tasks.overlap import Decision, next_round
 from tasks.records import Annotation, Asked, Label, content_id

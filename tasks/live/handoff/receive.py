@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 from tasks.errors import BadRecord
 from tasks.live.handoff.answers import Expected, annotation
-from tasks.live.handoff.desk import FILES, AnnotateParams, asks_of, roster, seen, tool
+from tasks.live.handoff.desk import FILES, AnnotateParams, asks_of, seen, tool
 from tasks.live.handoff.files import Files
 from tasks.live.handoff.tool import Delivery
 from tasks.live.intake import Account
 from tasks.live.labels import catalogue, guidelines, write_rates
 from tasks.live.lake import Lake
+from tasks.live.people import roster
 from tasks.live.segments import Segments
 from tasks.live.workspace import Workspace
 from tasks.records import Asked, Reject, content_id

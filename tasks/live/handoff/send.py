@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tasks.kinds import KINDS, TEXT, askable
 from tasks.live.handoff.desk import (
-    ANNOTATOR,
     AnnotateParams,
     Seen,
     audited,
@@ -26,6 +25,7 @@ from tasks.live.handoff.desk import (
 )
 from tasks.live.labels import agreement, precisions
 from tasks.live.lake import Lake
+from tasks.live.people import ANNOTATOR
 from tasks.live.pool import pool
 from tasks.live.suspicion import error_probabilities
 from tasks.live.taxonomy import classify

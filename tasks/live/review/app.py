@@ -18,7 +18,6 @@ from typing import Any
 import anyio
 import orjson
 import uvicorn
-import yaml
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -29,10 +28,12 @@ from starlette.routing import Route
 
 from tasks.errors import Refused
 from tasks.live.door import LOCAL, Refusal, allow_host, is_loopback
+from tasks.live.handoff.desk import AnnotateParams
+from tasks.live.people import Person
 from tasks.live.review.desk import Desk, Said
 from tasks.live.review.given import Answers
 from tasks.live.review.outbox import Outbox
-from tasks.live.review.roster import Person, Roster
+from tasks.live.review.roster import Roster
 from tasks.live.review.screens import guideline, progress, screen, tally
 from tasks.live.workspace import Workspace
 
@@ -202,19 +203,12 @@ def serve(workspace: Workspace, host: str, port: int, hosts: tuple[str, ...] = (
             "flywheel review --invite NAME gives a person a link of their own; or stay on 127.0.0.1",
         )
     names = frozenset(h.lower() for h in (host, *hosts))
-    app = application(workspace, names, cap_of(workspace), open_to_others)
+    app = application(workspace, names, workspace.params("annotate", AnnotateParams).cap, open_to_others)
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
     with workspace.lock("review"):
         server = uvicorn.Server(config)
         signal.signal(signal.SIGTERM, server.handle_exit)
         server.run()
-
-
-def cap_of(workspace: Workspace) -> int:
-    """`annotate.cap` of params.yaml, where it stands there: answers a person and batch at most."""
-    document = yaml.safe_load((workspace.root / "params.yaml").read_text(encoding="utf-8"))
-    cap = document.get("annotate", {}).get("cap", 0)
-    return cap if type(cap) is int and cap > 0 else 0
 
 
 def _from_own_page(request: Request) -> None:

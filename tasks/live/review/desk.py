@@ -19,9 +19,9 @@ from typing import Any
 from tasks.errors import BadRecord
 from tasks.kinds import RANKING, Ask, checked
 from tasks.live.handoff.tool import shuffled
+from tasks.live.people import ANNOTATOR, EXPERT, Person
 from tasks.live.review.given import SKIPPED, SUBMITTED, WITHDRAWN, Answers, Given
 from tasks.live.review.outbox import Group, Key, Outbox
-from tasks.live.review.roster import ANNOTATOR, EXPERT, Person
 
 LEASE_SECONDS = 15 * 60
 MAX_NOTE = 2_000

@@ -11,37 +11,14 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import asdict, dataclass
-from pathlib import Path
-
-import orjson
+from dataclasses import replace
 
 from tasks.errors import Refused
-from tasks.live.workspace import Workspace, new_key, write_durably
-from tasks.records import read_jsonl
+from tasks.live.people import ANNOTATOR, EXPERT, Person, place, roster, write
+from tasks.live.workspace import Workspace, new_key
 
-ANNOTATOR, EXPERT = "annotator", "expert"
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 SESSION_SECONDS = 30 * 24 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    annotator: str
-    role: str
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A line of the roster."""
-
-    annotator: str
-    role: str
-    token_sha256: str
-
-
-def place(workspace: Workspace) -> Path:
-    return workspace.data / "annotators.jsonl"
 
 
 def invite(workspace: Workspace, annotator: str, expert: bool) -> str:
@@ -49,19 +26,13 @@ def invite(workspace: Workspace, annotator: str, expert: bool) -> str:
     if not NAME.fullmatch(annotator):
         raise Refused(f"{annotator!r} is no name for an annotator", "1 to 64 letters, digits, '_', '.' or '-'")
     token = secrets.token_urlsafe(32)
-    others = [e for e in entries(place(workspace)).values() if e.annotator != annotator]
-    entry = Entry(annotator, EXPERT if expert else ANNOTATOR, hashlib.sha256(token.encode()).hexdigest())
-    write_durably(place(workspace), b"".join(orjson.dumps(asdict(e)) + b"\n" for e in [*others, entry]))
-    place(workspace).chmod(0o600)
+    known = roster(workspace) or {}
+    hashed = hashlib.sha256(token.encode()).hexdigest()
+    known[annotator] = replace(
+        known.get(annotator, Person(annotator)), role=EXPERT if expert else ANNOTATOR, token_sha256=hashed
+    )
+    write(workspace, list(known.values()))
     return token
-
-
-def entries(path: Path) -> dict[str, Entry]:
-    """The roster by name. Raises Refused for a line that is none: a broken roster must let nobody in unseen."""
-    try:
-        return {row["annotator"]: Entry(**row) for row in read_jsonl(path)} if path.is_file() else {}
-    except (ValueError, KeyError, TypeError, Refused) as e:
-        raise Refused(f"{path} can't be read: {e}", "mend the line, or remove it and invite that person again") from None
 
 
 class Roster:
@@ -71,7 +42,7 @@ class Roster:
     """
 
     def __init__(self, workspace: Workspace, required: bool):
-        self.path = place(workspace)
+        self.workspace = workspace
         self.required = required
         key = workspace.state / "review.key"
         new_key(key)
@@ -80,7 +51,7 @@ class Roster:
     @property
     def closed(self) -> bool:
         """Whether a name alone does not do."""
-        return self.required or self.path.is_file()
+        return self.required or place(self.workspace).is_file()
 
     def enter(self, annotator: str, token: str, expert: bool) -> Person | None:
         """Who this is. Without a roster people say themselves who they are, and whether they decide."""
@@ -88,7 +59,7 @@ class Roster:
             return None
         if not self.closed:
             return Person(annotator, EXPERT if expert else ANNOTATOR)
-        entry = entries(self.path).get(annotator)
+        entry = (roster(self.workspace) or {}).get(annotator)
         given = hashlib.sha256(token.encode()).hexdigest()
         if not hmac.compare_digest(given, entry.token_sha256 if entry else "") or entry is None:
             return None
@@ -113,7 +84,7 @@ class Roster:
 
     def _signed(self, said: str) -> str:
         """Signed with the person's place in the roster: another token or role, and the session is none any more."""
-        entry = entries(self.path).get(said.partition("|")[0]) if self.closed else None
+        entry = (roster(self.workspace) or {}).get(said.partition("|")[0]) if self.closed else None
         stands = f"{entry.role}|{entry.token_sha256}" if entry else f"nobody|{self.closed}"
         if self.closed and entry is None:
             return secrets.token_hex(32)

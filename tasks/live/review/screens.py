@@ -16,10 +16,10 @@ import orjson
 
 from tasks.kinds import SPANS, TEXT, Ask, Field, Kind
 from tasks.live.handoff.tool import shuffled
+from tasks.live.people import EXPERT, Person
 from tasks.live.review.desk import Desk, counts, key_of
 from tasks.live.review.given import SUBMITTED, WITHDRAWN, Given
 from tasks.live.review.outbox import Batch, Group
-from tasks.live.review.roster import EXPERT, Person
 from tasks.records import canonical
 
 # With fewer candidates a share of agreement would tell people what the other one said.

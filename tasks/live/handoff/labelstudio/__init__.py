@@ -1,6 +1,6 @@
 """Hand-off by a Label Studio server: a project of labeling tasks for each batch, and what people answered, pulled every turn.
 
-    tool = LabelStudio(workspace, people=("kim", "ada"))     a project for each of them; without people one that all share
+    tool = LabelStudio(workspace, {"annotator": ["kim", "ada"]})     a project for each of them; without people one that all share
     tool.send(handout)  ->  "http://127.0.0.1:8080/projects/7/data"
     for delivery in tool.receive(): … store delivery.data …; delivery.accepted()
 
@@ -43,8 +43,9 @@ class _Place:
 class LabelStudio:
     """The tool. Raises Refused where no server is named; nothing is asked of it before a verb is called."""
 
-    def __init__(self, workspace: Workspace, people: Sequence[str] = (), server: Server | None = None):
-        self.workspace, self.people = workspace, tuple(people)
+    def __init__(self, workspace: Workspace, people: Mapping[str, Sequence[str]] | None = None, server: Server | None = None):
+        self.workspace = workspace
+        self.people = {role: tuple(names) for role, names in (people or {}).items() if names}
         self.server = server or connect()
 
     def send(self, handout: Handout) -> str:
@@ -124,11 +125,12 @@ class LabelStudio:
         return dict(sorted(missing.items()))
 
     def _people_for(self, ask: Ask, have: set[str]) -> Iterable[str]:
-        if not self.people:
+        people = self.people.get(ask.role, ())
+        if not people:
             return [] if have else [""]
         if "" in have:  # it is in a project that all share
             return []
-        free = [p for p in self.people if p not in have and p not in ask.answered_by]
+        free = [p for p in people if p not in have and p not in ask.answered_by]
         # By the candidate, so that one person gets all that is asked about it.
         free.sort(key=lambda p: hashlib.sha256(f"{ask.candidate_id}/{p}".encode()).digest())
         return free[: max(0, ask.wanted - len(have))]

@@ -19,6 +19,7 @@ from tasks.errors import BadRecord
 from tasks.live.handoff.labelstudio.server import Server
 from tasks.live.handoff.labelstudio.values import values
 from tasks.live.handoff.tool import Delivery
+from tasks.live.people import roster
 from tasks.live.workspace import Workspace, write_durably
 from tasks.records import canonical, digest
 
@@ -188,18 +189,11 @@ def _is_new(task: dict[str, Any], known: dict[str, Any] | None) -> bool:
 
 def _names(workspace: Workspace, server: Server) -> dict[int, str]:
     """User -> annotator: by the roster, else what stands before the @ of the address, if no other user has the same."""
-    roster = {}
-    path = workspace.data / "annotators.jsonl"
-    for line in path.read_bytes().splitlines() if path.is_file() else []:
-        try:
-            row = orjson.loads(line)
-            roster[str(row["labelstudio"]).lower()] = str(row["annotator"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            continue  # another tool's line, or none at all; the user is then known by the address
+    known = {p.labelstudio.lower(): p.annotator for p in (roster(workspace) or {}).values() if p.labelstudio}
     users = {u["id"]: str(u.get("email") or u.get("username") or f"user-{u['id']}") for u in server.get("/api/users/") or []}
     short = {i: address.partition("@")[0] for i, address in users.items()}
     alone = {i for i, name in short.items() if [*short.values()].count(name) == 1}
-    return {i: roster.get(address.lower(), short[i] if i in alone else address) for i, address in users.items()}
+    return {i: known.get(address.lower(), short[i] if i in alone else address) for i, address in users.items()}
 
 
 def _read(path: Any) -> dict[str, dict[str, Any]]:
