@@ -34,8 +34,8 @@ def score(
     lake = Lake(workspace.lake)
     truth = {s.native_id: s for s in served}
     interactions = lake.query(
-        """SELECT i.interaction_id, native_id, question, response, contexts, messages, m.side, m.group_id,
-                  coalesce(c.batch_id, '') AS batch_id, coalesce(part, '') AS part, a.verdict
+        """SELECT i.interaction_id, i.native_id, question, response, contexts, messages, m.side, m.group_id,
+                  coalesce(c.batch_id, '') AS batch_id, coalesce(part, '') AS part, a.value ->> 'verdict' AS verdict
            FROM interactions i JOIN members m USING (interaction_id) LEFT JOIN candidates c USING (interaction_id)
            LEFT JOIN annotations a USING (interaction_id) ORDER BY i.interaction_id"""
     ).to_pylist()

@@ -52,7 +52,7 @@ ANNOTATOR, ANSWERED_AT = "ragtruth", ("2025-01-12T12:00:00Z", "2025-01-19T12:00:
 CHANGED = {
     "split": {"holdout_share": 0.5},
     "select": {"budget": 400, "audit_holdout": 250, "audit_open": 130, "per_group": 6},  # six answers to each prompt: pairs
-    "annotate": {"overlap": 1},
+    "annotate": {"kinds": ["answer: 1"], "first": 1, "most": 1, "audit_share": 0.0, "gold_share": 0.0},  # one label an answer
     "retrain": {"min_new_labels": 100},
     "curate": {"min_votes": 1},
     "build": {"max_rows_per_group": 100},
@@ -141,9 +141,9 @@ def _answer(workspace: Workspace, sent: Any, labelled: dict[tuple[str, str], Ser
         served = labelled.get((row["question"], row["response"]))
         if served is None:
             continue
-        answer = {key: row[key] for key in ("batch_id", "candidate_id", "content_hash")}
-        verdict = "right" if served.right else "wrong"
-        answers.append(compact(answer | {"annotator": ANNOTATOR, "verdict": verdict, "time": time}))
+        answer = {key: row[key] for key in ("batch_id", "candidate_id", "kind", "content_hash")}
+        value = {"verdict": "right" if served.right else "wrong"}
+        answers.append(compact(answer | {"annotator": ANNOTATOR, "value": value, "time": time}))
     if answers:
         drop(workspace.answers / f"{sent.batch_id}.jsonl", answers)
 

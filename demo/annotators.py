@@ -107,7 +107,7 @@ def answer_batch(
         answered = Path(answers_dir) / f".{folder.name}-{asked.stem}.answered"
         if answered.exists():
             continue
-        later = int(asked.stem.partition("-")[2] or 1) * 24 * 3600 * SECOND  # a round a day
+        later = (int(asked.stem.partition("-")[2] or 1) - 1) * 24 * 3600 * SECOND  # a round a day
         by_desk: dict[str, list[Question]] = {}
         for question in sorted((_question(r) for r in _rows(asked)), key=lambda q: (q.candidate_id, q.kind)):
             for annotator in _chosen(question, seed):

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from demo.company import Company
 from demo.scorer import policy_error_rate
 from demo.workspace import MARK
+from flows.annotate import annotate as flow
 from flows.turn import Turn, turn
 from tasks.errors import Refused
 from tasks.live import registry
@@ -136,6 +137,8 @@ def _verdict_right(
 def annotate(workspace: Workspace, company: Company, batch: Batch) -> None:
     """People answer; whoever is not sure is asked again, until nothing is open. The turn after it finds it all received."""
     ids = response_ids(workspace, batch.batch_id)
+    company.annotate(batch.folder, ids)
+    flow(workspace.root)  # the first and most of the answers, as an operator sees it; then a round a day
     while company.annotate(batch.folder, ids):
         receive(workspace)
         follow_up(workspace)

@@ -57,7 +57,7 @@ def test_nothing_appended_is_nothing_written(tmp_path: Path):
 def test_a_written_and_an_empty_table_can_be_joined(tmp_path: Path):
     lake = Lake(tmp_path / "lake")
     lake.append("interactions", [interaction("1"), interaction("2")])
-    sql = "SELECT count(*) AS n FROM interactions LEFT JOIN annotations USING (interaction_id) WHERE verdict IS NULL"
+    sql = "SELECT count(*) AS n FROM interactions LEFT JOIN annotations USING (interaction_id) WHERE annotator IS NULL"
     assert lake.query(sql)["n"][0].as_py() == 2
 
 
