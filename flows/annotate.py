@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefect import flow, task
-from tasks.live.quality import quality
 
 from flows import artifacts
 from tasks.live import taxonomy
@@ -16,6 +15,7 @@ from tasks.live.drift import drifts
 from tasks.live.handoff import follow_up, receive, send
 from tasks.live.intake import Account
 from tasks.live.labels import agreement, rates
+from tasks.live.quality import quality
 from tasks.live.workspace import find
 
 
