@@ -26,6 +26,7 @@ import sys
 import time
 import warnings
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from threadpoolctl import threadpool_limits
 
 from tasks.aggregate import METHODS, Consensus, Vote, consensus
 from tasks.annotators import cards
-from tasks.overlap import LIMITS, next_round, whom
+from tasks.overlap import LIMITS, next_round
 from tasks.reliability import Answer, ratings
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -161,7 +162,7 @@ def adaptive(lot: dict[str, list[Vote]], choose: bool) -> list[Vote]:
             return [v for own in asked.values() for v in own]
         for item in due.ask:
             left = waiting[item]
-            who = whom([v.annotator for v in left], found.quality) if choose else left[0].annotator
+            who = _whom([v.annotator for v in left], found.quality) if choose else left[0].annotator
             taken = next(v for v in left if v.annotator == who)
             left.remove(taken)
             asked[item].append(taken)
@@ -275,6 +276,17 @@ def everything(data: Path, orders: int) -> dict[str, Any]:
     else:
         found["skipped"].append(f"{rated} is not here: no raters")
     return found
+
+
+def _whom(people: Iterable[str], quality: Mapping[str, float]) -> str:
+    """Whom to ask next of those who could answer: the best known; strangers count as the middle of those who are known.
+
+    On public crowds this is worth as much as the choice of items. Somebody careless then answers little, so that the
+    estimate of them stays rough: the first answers of each item should go to people by lot.
+    """
+    known = sorted(quality.values())
+    middle = known[len(known) // 2] if known else 0.8
+    return min(people, key=lambda p: (-quality.get(p, middle), p))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,8 +6,8 @@
 Choices are weighed by how good those who answered are, as far as the batch has told: `next_round` takes the posterior of
 `aggregate.consensus` over all answers so far, and a round is over when everybody who was asked has answered. It spends a budget,
 because where people are bad or questions hard nothing ever gets sure: of the items that are not, the least sure come first, and
-in each round no more than half of what is left is spent, since later rounds know people better. `whom` picks the next person;
-`beliefs` is the posterior of one item between two rounds. All other types of answer have one rule each, by how much people differ.
+in each round no more than half of what is left is spent, since later rounds know people better. All other
+types of answer have one rule each, by how much people differ.
 
 A decision that there is enough says that another answer would hardly change the label, not that the label is right.
 """
@@ -20,10 +20,8 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations
 
-from tasks.aggregate import Vote
 from tasks.reliability import Ranking, Span, jaccard, soft_f1, tau
 
-QUALITY = 0.8  # of somebody of whom nothing is known
 LAST = 0.05  # of an answer an item: what is left then goes in one round
 
 
@@ -56,31 +54,6 @@ class Round:
     wait: tuple[str, ...]
     enough: tuple[str, ...]
     adjudicate: tuple[str, ...]
-
-
-def beliefs(
-    votes: Iterable[Vote], quality: Mapping[str, float], share: Mapping[str, float], classes: int = 0
-) -> dict[str, float]:
-    """Posterior of one item's labels, from the qualities of those who voted and how common each class is.
-
-    A wrong answer is any other class alike; `classes` counts them where `share` does not name all (two at least). A class without
-    a share gets the least one named; what unnamed classes get is missing from the sum. Source: Bayes' rule, one coin a person.
-    """
-    votes = sorted(votes)
-    named = sorted({v.label for v in votes} | share.keys())
-    count = max(classes, len(named), 2)
-    least = min((p for p in share.values() if p > 0), default=1.0)
-    score = {label: math.log(share.get(label) or least) for label in named}
-    unnamed = math.log(least)
-    for vote in votes:
-        right = min(max(quality.get(vote.annotator, QUALITY), 0.01), 0.99)
-        unnamed += math.log((1 - right) / (count - 1))
-        for label in named:
-            score[label] += math.log(right if label == vote.label else (1 - right) / (count - 1))
-    top = max(score.values(), default=0.0)
-    weight = {label: math.exp(s - top) for label, s in score.items()}
-    total = sum(weight.values()) + (count - len(named)) * math.exp(unnamed - top)
-    return {label: w / total for label, w in weight.items()}
 
 
 def choice(shares: Mapping[str, float], answers: int, limits: Limits = LIMITS) -> Decision:
@@ -121,17 +94,6 @@ def _margin(shares: Mapping[str, float]) -> float:
     """How far the first label is ahead of the second: what all others share changes no label."""
     first, second = sorted([*shares.values(), 0.0, 0.0], reverse=True)[:2]
     return first - second
-
-
-def whom(people: Iterable[str], quality: Mapping[str, float]) -> str:
-    """Whom to ask next of those who could answer: the best known; strangers count as the middle of those who are known.
-
-    On public crowds this is worth as much as the choice of items. Somebody careless then answers little, so that the
-    estimate of them stays rough: the first answers of each item should go to people by lot.
-    """
-    known = sorted(quality.values())
-    middle = known[len(known) // 2] if known else QUALITY
-    return min(people, key=lambda p: (-quality.get(p, middle), p))
 
 
 def rating(values: Sequence[float], limits: Limits = FEW) -> Decision:
