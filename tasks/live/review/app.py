@@ -29,7 +29,7 @@ from starlette.routing import Route
 from tasks.errors import Refused
 from tasks.live.door import LOCAL, Refusal, allow_host, is_loopback
 from tasks.live.handoff.desk import AnnotateParams
-from tasks.live.people import Person
+from tasks.live.people import Person, place
 from tasks.live.review.desk import Desk, Said
 from tasks.live.review.given import Answers
 from tasks.live.review.outbox import Outbox
@@ -197,7 +197,7 @@ def application(
 def serve(workspace: Workspace, host: str, port: int, hosts: tuple[str, ...] = ()) -> None:
     """Serve until SIGTERM or SIGINT. Raises Refused for a page that others could reach without a token."""
     open_to_others = not is_loopback(host) or bool(set(hosts) - LOCAL)
-    if open_to_others and not Roster(workspace, True).path.is_file():
+    if open_to_others and not place(workspace).is_file():
         raise Refused(
             f"on {host} anyone who reaches this machine could answer in any name",
             "flywheel review --invite NAME gives a person a link of their own; or stay on 127.0.0.1",
