@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import orjson
 from tasks.kinds import KINDS, Ask
 from tasks.live.workspace import Workspace
 from tasks.records import Approved, write_jsonl
+from tests.imports import ROOT
 
 BATCH = "bt_0123456789ab"
 CATALOGUE = (
@@ -39,7 +41,7 @@ ANSWERS = [
 
 def workspace(root: Path) -> Workspace:
     (root / ".flywheel").mkdir(parents=True, exist_ok=True)
-    (root / "params.yaml").write_text("annotate:\n  overlap: 2\n", encoding="utf-8")
+    shutil.copyfile(ROOT / "params.yaml", root / "params.yaml")
     return Workspace(root)
 
 
