@@ -57,6 +57,7 @@ def test_an_operator_sees_the_stages_and_readable_artifacts(played: Played, pref
     assert {"curate", "build", "validate", "train", "evaluate", "judge"} <= stages
     keys = {a["key"]: a["data"] for a in _post(prefect_server, "artifacts/latest/filter", {})}
     assert {"captured", "received", "batch", "mined-signals", "error-rate", "validation", "verdict"} <= set(keys)
+    assert {"people", "annotators", "guideline-debugger"} <= set(keys) and "questions open" in keys["people"]
     assert "| stored | duplicate | rejected |" in keys["captured"]
     assert "p = " in keys["verdict"] or "| p |" in keys["verdict"]
 
