@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.aggregate import Vote, consensus
+from tasks.kinds import EXPERT
 from tasks.records import Annotation, Label
 from tasks.reliability import Answer, choices
 
-EXPERT = "expert"  # decides what the others disagree about
 ANSWER = "answer"  # the kind of judgement that this module is about
 SERVED, OTHER = "(what was served)", "(something else)"
 

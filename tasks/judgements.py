@@ -21,13 +21,14 @@ import orjson
 
 from tasks import overlap
 from tasks.aggregate import Vote, consensus
-from tasks.kinds import CHOICE, CHOICES, RANKING, RATING, SPANS, TEXT, Field, Kind
+from tasks.kinds import CHOICE, CHOICES, EXPERT, RANKING, RATING, SPANS, TEXT, Field, Kind
 from tasks.overlap import Decision, Limits
 from tasks.records import Annotation, canonical
 from tasks.reliability import likeness, soft_f1, tau
 
-EXPERT = "expert"
 AGREED, OPEN = "agreed", "open"
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """`value` is canonical JSON of the kind's shape; `confidence` in [0, 1] is the posterior of a choice, and the agreement of

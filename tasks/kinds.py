@@ -20,6 +20,7 @@ from typing import Any
 from tasks.errors import BadRecord
 
 CHOICE, CHOICES, RATING, TEXT, SPANS, RANKING = "choice", "choices", "rating", "text", "spans", "ranking"
+ANNOTATOR, EXPERT = "annotator", "expert"  # who answers, and who decides what the others disagree about
 APPROVED = "approved"  # options that are not listed: the ids of the approved answers
 MAX_TEXT = 20_000
 POLICIES = ("privacy", "self_harm", "violence", "hate", "sexual", "illegal", "unlicensed_advice", "false_promise")

@@ -224,9 +224,8 @@ class Cluster:
 class Asked:
     """One question about one candidate that went out, or goes out now: the ledger of the hand-off.
 
-    `wanted` people are asked in this `round` (1, then one more each time that they disagree), of `role` 'annotator' or
-    'expert'. `gold` is True where the right answer is known and people are measured by it; they can't tell. Times in
-    microseconds: `ts` when it was asked, `due` when answers are late.
+    `wanted` people are asked in this `round` of the batch, of `role` 'annotator' or 'expert'. `answers` is JSON: what a ranking
+    ranks, fixed here, as the same prompt may be answered again. `gold`: the right answer is known, and people can't tell.
     """
 
     ask_id: str
@@ -239,6 +238,7 @@ class Asked:
     role: str
     wanted: int
     guideline: str
+    answers: str
     gold: bool
     tool: str
     due: int
@@ -249,8 +249,8 @@ class Asked:
 class Event:
     """Something that was done to a candidate on its way to people and back, and that no other row tells: the audit trail.
 
-    `what` is 'out' (the tool has this round), 'withheld' (personal data in it), 'cancelled', 'expired' or 'guideline'
-    (the text of a version that was used, by its hash); `who` did it, `detail` says why.
+    `what` is 'asked' (the ledger has all of this batch), 'out' (the tool has this round), 'withheld' (personal data in it),
+    'cancelled', 'expired' or 'guideline' (the text of a version that was used, by its hash); `detail` says why.
     """
 
     event_id: str

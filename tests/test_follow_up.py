@@ -324,3 +324,43 @@ def test_what_is_answered_on_the_review_page_is_received_like_any_other(place: W
     account = receive(place)
     assert (account.stored, account.rejected) == (3, 0)
     assert {(a.annotator, a.seconds, a.guideline) for a in latest_annotations(place)} == {("ana", 4.0, "answer/1")}
+
+
+def test_a_ranking_is_about_the_answers_that_people_saw_whatever_the_prompt_gets_later(place: Workspace):
+    lake = Lake(place.lake)
+    change(place, {'["answer: 1"]': '["ranking: 1"]'})
+    lake.append("interactions", [interaction("000b", question(0), response="Another answer.", ts=NOON + 900)])
+    lake.append("members", [member("000b", "holdout")])
+    batch = send(place)
+    rows = [r for r in rows_of(batch.folder) if r["question"] == question(0)]
+    assert rows, "with the seeds as they are, the prompt with two answers is in the batch"
+    lake.append("interactions", [interaction("000c", question(0), response="A third answer, captured later.", ts=NOON + 999)])
+    ranks = [[a["id"]] for a in rows[0]["answers"]]
+    answered(place, answer(rows[0], "ana") | {"value": {"ranks": ranks}})
+    assert [a.parsed["ranks"] for a in latest_annotations(place)] == [ranks]
+
+
+def test_a_batch_that_died_between_what_was_withheld_and_what_was_asked_is_still_asked(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    lake = Lake(place.lake)
+    for k in range(60):
+        lake.append("interactions", [interaction(f"p{k}", f"write to kim{k}@example.org, {k}", ts=NOON + 900 + k)])
+    lake.append("members", [member(f"p{k}") for k in range(60)])
+    change(place, {"budget: 20": "budget: 60"})
+    append = Lake.append
+    with monkeypatch.context() as patch:
+
+        def dies(self: Lake, table: str, rows: Any) -> Any:
+            if table == "asks":
+                raise RuntimeError("killed")
+            return append(self, table, rows)
+
+        patch.setattr(Lake, "append", dies)
+        with pytest.raises(RuntimeError, match="killed"):
+            send(place)
+    assert lake.count("asks") == 0 and lake.rows(Event, "SELECT * FROM events WHERE what = 'withheld'")
+    assert send(place) is None
+    chosen = lake.rows(Candidate, "SELECT * FROM candidates WHERE part <> ''")
+    withheld = lake.rows(Event, "SELECT * FROM events WHERE what = 'withheld'")
+    assert lake.count("asks") == len(chosen) - len(withheld) > 0

@@ -10,16 +10,22 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import orjson
+
 from tasks.agreement import ANSWER, AgreementParams
 from tasks.guidelines import file_name
-from tasks.kinds import KINDS
 from tasks.live import registry, snapshot
-from tasks.live.handoff.desk import seen
 from tasks.live.labels import catalogue, latest_annotations
 from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace, write_durably
 from tasks.policy import folder_digest
 from tasks.records import Annotation, Candidate, Interaction, Member, canonical, write_jsonl
+
+# What was ranked, as people saw it.
+RANKED = """
+    SELECT interaction_id, min(answers) AS answers FROM asks SEMI JOIN annotations USING (interaction_id)
+    WHERE answers <> '[]' GROUP BY interaction_id ORDER BY interaction_id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +76,9 @@ def freeze(workspace: Workspace) -> Frozen:
     write_jsonl(staging / "candidates.jsonl", lake.rows(Candidate, sent))
     write_jsonl(staging / "questions.jsonl", questions)
     write_jsonl(staging / "catalogue.jsonl", catalogue(workspace))
-    ranked = sorted({a.interaction_id for a in annotations if KINDS[a.kind].needs == "answers"})
-    shown = seen(lake, ranked) if ranked else {}
-    write_jsonl(staging / "answers.jsonl", [{"interaction_id": i, "answers": shown[i].answers} for i in ranked])
+    ranked = lake.query(RANKED).to_pylist()
+    rows = [{"interaction_id": r["interaction_id"], "answers": orjson.loads(r["answers"])} for r in ranked]
+    write_jsonl(staging / "answers.jsonl", rows)
     (staging / "guidelines").mkdir()
     for version in sorted({a.guideline for a in annotations}):
         name = file_name(version)

@@ -11,10 +11,9 @@ from pathlib import Path
 import orjson
 
 from tasks.errors import Refused
+from tasks.kinds import ANNOTATOR, EXPERT
 from tasks.live.workspace import Workspace, write_durably
 from tasks.records import read_jsonl
-
-ANNOTATOR, EXPERT = "annotator", "expert"
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,9 +196,10 @@ def _cards(workspace: Workspace, lake: Lake, answers: Sequence[Annotation]) -> l
     """Everybody who answers whether an answer is right, by what they meant; gold are the experts' decisions."""
     served = served_answers(workspace)
     # An item of its own: what was asked again as gold measures people, what they disputed before would accuse them.
-    item = {a.annotation_id: f"gold {a.interaction_id}" for a in lake.rows(Annotation, GOLD)}
+    on_gold = lake.rows(Annotation, GOLD)
+    item = {a.annotation_id: f"gold {a.interaction_id}" for a in on_gold}
     gold = {f"gold {a.interaction_id}": meant(a, served[a.interaction_id]) for a in answers if a.role == EXPERT}
-    everything = [a for a in answers if a.role != EXPERT] + lake.rows(Annotation, GOLD)
+    everything = [a for a in answers if a.role != EXPERT] + on_gold
     found = cards(
         [Vote(item.get(a.annotation_id, a.interaction_id), a.annotator, meant(a, served[a.interaction_id])) for a in everything],
         gold,

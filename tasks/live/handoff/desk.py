@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
+import pyarrow as pa
 
 from tasks.errors import Refused
 from tasks.guidelines import Guideline, newest
-from tasks.kinds import KINDS, Ask, Kind
+from tasks.kinds import KINDS, TEXT, Ask, Kind
 from tasks.live.handoff.files import Files
 from tasks.live.handoff.tool import Handout, Tool
 from tasks.live.labels import catalogue, guidelines
@@ -29,12 +30,16 @@ from tasks.slices import Rule
 FILES = "files"
 TOOLS = (FILES, "labelstudio", "mlflow")
 AnsweredBy = dict[tuple[str, str, str], list[str]]  # (candidate, kind, guideline) -> people
-# What people see of an interaction, and the other answers that the very same prompt got: those a ranking can be about.
 SEEN = """
-    SELECT i.interaction_id, i.content_hash, i.question, i.messages, i.contexts, i.response, i.outputs, i.trace_id, i.dialect,
-           (SELECT list(DISTINCT o.response ORDER BY o.response) FROM interactions o
-            WHERE o.question = i.question AND o.messages = i.messages AND o.contexts = i.contexts AND o.response <> '') AS responses
-    FROM interactions i SEMI JOIN wanted USING (interaction_id) ORDER BY i.interaction_id
+    SELECT interaction_id, content_hash, question, messages, contexts, response, trace_id, dialect
+    FROM interactions SEMI JOIN wanted USING (interaction_id)
+"""
+# Every answer that the very same prompt got: what a ranking can be about.
+ALIKE = """
+    SELECT i.interaction_id, i.outputs, list(DISTINCT o.response) AS responses
+    FROM interactions i SEMI JOIN wanted USING (interaction_id)
+    JOIN interactions o ON o.question = i.question AND o.messages = i.messages AND o.contexts = i.contexts
+    GROUP BY ALL
 """
 LEFT = """
     SELECT * FROM asks
@@ -70,6 +75,10 @@ class AnnotateParams:
     def limits(self) -> Limits:
         return Limits(self.first, self.most, self.sure, self.budget_share)
 
+    def people(self, kind: str) -> int:
+        """How many answer a question at first: a text is written once, and reviewed by an expert."""
+        return 1 if KINDS[kind].main.type == TEXT else self.first
+
     @property
     def shares(self) -> dict[str, float]:
         return {r.pattern: r.number for r in _numbers(self.kinds, "annotate.kinds")}
@@ -81,7 +90,7 @@ class AnnotateParams:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What people see of one interaction. `answers` are all answers that its prompt got, its own first among equals."""
+    """What people see of one interaction; `trace_id` is '' where it is in no MLflow."""
 
     interaction_id: str
     content_hash: str
@@ -89,12 +98,7 @@ class Seen:
     history: list
     contexts: list
     response: str
-    answers: list
     trace_id: str
-
-    def hash(self, kind: str) -> str:
-        """Covers everything that a person sees: a changed text on the way is found out by it."""
-        return self.content_hash if KINDS[kind].needs != "answers" else content_id("ch", self.content_hash, self.answers)
 
 
 def in_force(workspace: Workspace, kinds: Sequence[str]) -> dict[str, Guideline]:
@@ -144,10 +148,20 @@ def event(what: str, who: str = "flywheel", batch_id: str = "", candidate_id: st
 
 def seen(lake: Lake, interaction_ids: Sequence[str]) -> dict[str, Seen]:
     """What people see of these interactions."""
-    import pyarrow as pa
+    return {r["interaction_id"]: _seen(r) for r in lake.query(SEEN, wanted=_wanted(interaction_ids)).to_pylist()}
 
-    wanted = pa.table({"interaction_id": pa.array(list(interaction_ids), pa.string())})
-    return {r["interaction_id"]: _seen(r) for r in lake.query(SEEN, wanted=wanted).to_pylist()}
+
+def rankable(lake: Lake, interaction_ids: Sequence[str]) -> dict[str, list[dict[str, str]]]:
+    """Every answer that the prompt of each interaction got by now: {"id", "text"}, by text."""
+    found = {}
+    for row in lake.query(ALIKE, wanted=_wanted(interaction_ids)).to_pylist():
+        texts = sorted({t for t in [*row["responses"], *_candidates(row["outputs"])] if t.strip()})
+        found[row["interaction_id"]] = [{"id": content_id("as", t)[:15], "text": t} for t in texts]
+    return found
+
+
+def _wanted(interaction_ids: Sequence[str]) -> pa.Table:
+    return pa.table({"interaction_id": pa.array(list(interaction_ids), pa.string())})
 
 
 def asks_of(asked: Sequence[Asked], shown: dict[str, Seen], answered_by: AnsweredBy) -> list[Ask]:
@@ -163,7 +177,7 @@ def asks_of(asked: Sequence[Asked], shown: dict[str, Seen], answered_by: Answere
             history=s.history,
             contexts=s.contexts,
             response=s.response,
-            answers=s.answers if KINDS[a.kind].needs == "answers" else [],
+            answers=orjson.loads(a.answers),
             wanted=a.wanted,
             answered_by=sorted(answered_by.get((a.candidate_id, a.kind, a.guideline), [])),
             role=a.role,
@@ -254,8 +268,6 @@ def _trace(workspace: Workspace, candidate_id: str) -> str:
 
 
 def _seen(row: dict) -> Seen:
-    texts = [row["response"], *(row["responses"] or []), *_candidates(row["outputs"])]
-    answers = [{"id": content_id("as", t)[:15], "text": t} for t in sorted({t for t in texts if t.strip()})]
     return Seen(
         row["interaction_id"],
         row["content_hash"],
@@ -263,7 +275,6 @@ def _seen(row: dict) -> Seen:
         orjson.loads(row["messages"])[:-1],
         orjson.loads(row["contexts"]),
         row["response"],
-        answers,
         row["trace_id"] if row["dialect"].startswith("mlflow") else "",
     )
 

@@ -88,7 +88,7 @@ def follow_up(workspace: Workspace) -> FollowUp:
         for row in state:
             last = ledger[row["ask_id"]]
             decision = decisions.get((last.interaction_id, last.kind))
-            settled = decision is Decision.ENOUGH and row["answered"] >= min(row["wanted"], params.first)
+            settled = decision is Decision.ENOUGH and row["answered"] >= min(row["wanted"] or 0, params.first)
             if settled and has_experts and not row["expert"] and audited(last.candidate_id, last.kind, params):
                 asks.append(_next(last, EXPERT, rounds[last.batch_id], params, now))
             if row["decided"] or settled:
@@ -179,7 +179,7 @@ def _reworded(
             _next(a, ANNOTATOR, rounds[a.batch_id], params, now),
             ask_id=content_id("ak", a.candidate_id, a.kind, versions[a.kind].version, ANNOTATOR, rounds[a.batch_id]),
             guideline=versions[a.kind].version,
-            wanted=params.first,
+            wanted=params.people(a.kind),
         )
         for place, a in sorted(last.items())
         if place in gone and a.guideline != versions[a.kind].version

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.kinds import KINDS, TEXT, askable
+from tasks.kinds import KINDS, askable
 from tasks.live.handoff.desk import (
     AnnotateParams,
     Seen,
@@ -20,6 +20,7 @@ from tasks.live.handoff.desk import (
     hand_out,
     hand_out_left,
     in_force,
+    rankable,
     route,
     seen,
 )
@@ -30,7 +31,7 @@ from tasks.live.pool import pool
 from tasks.live.suspicion import error_probabilities
 from tasks.live.taxonomy import classify
 from tasks.live.workspace import Workspace
-from tasks.records import Asked, Candidate, content_id
+from tasks.records import Asked, Candidate, canonical, content_id
 from tasks.redact import personal
 from tasks.select import NOT_SENT, SelectParams, select
 
@@ -79,23 +80,28 @@ def _ask(workspace: Workspace, lake: Lake, rows: Sequence[Candidate], window: in
     params = workspace.params("annotate", AnnotateParams)
     batch_id = rows[0].batch_id
     gold = _gold(lake, batch_id, round(params.gold_share * len(rows)), params)
-    shown = seen(lake, sorted({r.interaction_id for r in rows} | {i for i, _ in gold}))
+    ids = sorted({r.interaction_id for r in rows} | {i for i, _ in gold})
+    shown = seen(lake, ids)
+    answers = rankable(lake, ids) if any(KINDS[k].needs == "answers" for k in params.shares) else {}
     versions = {kind: g.version for kind, g in in_force(workspace, list(params.shares)).items()}
     now = time.time_ns() // 1000
     asked, withheld = [], []
     for row in rows:
-        found = personal_data(shown[row.interaction_id])
+        here, others = shown[row.interaction_id], answers.get(row.interaction_id, [])
+        found = personal_data(here, others)
         if found:
             withheld.append(event("withheld", batch_id=batch_id, candidate_id=row.candidate_id, detail=", ".join(found)))
             continue
         for kind, share in params.shares.items():
-            if drawn(row.candidate_id, kind) < share and _can_ask(kind, shown[row.interaction_id]):
-                asked.append(_asked(row.candidate_id, batch_id, shown[row.interaction_id], kind, versions[kind], params, now))
+            if drawn(row.candidate_id, kind) < share and askable(KINDS[kind], here.contexts, others):
+                asked.append(_asked(row.candidate_id, batch_id, here, others, kind, versions[kind], params, now))
     for interaction_id, kind in gold:
         candidate_id = content_id("cd", batch_id, interaction_id, "again")
-        asked.append(_asked(candidate_id, batch_id, shown[interaction_id], kind, versions[kind], params, now, gold=True))
+        here, others = shown[interaction_id], answers.get(interaction_id, [])
+        asked.append(_asked(candidate_id, batch_id, here, others, kind, versions[kind], params, now, gold=True))
     lake.append("events", withheld)
     lake.append("asks", asked)
+    lake.append("events", [event("asked", batch_id=batch_id)])  # where everything was withheld, nothing else says so
     folder = hand_out(workspace, lake, asked) if asked else str(workspace.outbox)
     parts: dict[str, int] = {}
     asks: dict[str, int] = {}
@@ -106,30 +112,29 @@ def _ask(workspace: Workspace, lake: Lake, rows: Sequence[Candidate], window: in
     return Batch(batch_id, Path(folder), window, dict(sorted(parts.items())), dict(sorted(asks.items())), len(gold), len(withheld))
 
 
-def personal_data(shown: Seen) -> tuple[str, ...]:
+def personal_data(shown: Seen, answers: Sequence[dict[str, str]]) -> tuple[str, ...]:
     """The types of personal data in what people would see: texts that were captured unredacted do not leave."""
     texts = [shown.question, shown.response, *(str(m.get("content", "")) for m in shown.history)]
-    texts += [str(c.get("text", "")) for c in shown.contexts] + [a["text"] for a in shown.answers]
+    texts += [str(c.get("text", "")) for c in shown.contexts] + [a["text"] for a in answers]
     return personal(*texts)
 
 
-def _can_ask(kind: str, shown: Seen) -> bool:
-    return askable(KINDS[kind], shown.contexts, shown.answers)
-
-
-def _asked(candidate_id: str, batch_id: str, shown: Seen, kind: str, guideline: str, params: AnnotateParams, now: int,
-           gold: bool = False) -> Asked:  # fmt: skip
+def _asked(candidate_id: str, batch_id: str, shown: Seen, answers: list[dict[str, str]], kind: str, guideline: str,
+           params: AnnotateParams, now: int, gold: bool = False) -> Asked:  # fmt: skip
+    ranked = answers if KINDS[kind].needs == "answers" else []
     return Asked(
         ask_id=content_id("ak", candidate_id, kind, guideline, ANNOTATOR, 1),
         batch_id=batch_id,
         candidate_id=candidate_id,
         interaction_id=shown.interaction_id,
         kind=kind,
-        content_hash=shown.hash(kind),
+        # It covers everything that a person sees: a changed text on the way is found out by it.
+        content_hash=content_id("ch", shown.content_hash, ranked) if ranked else shown.content_hash,
         round=1,
         role=ANNOTATOR,
-        wanted=1 if KINDS[kind].main.type == TEXT else params.first,  # a text is written once, and reviewed by an expert
+        wanted=params.people(kind),
         guideline=guideline,
+        answers=canonical(ranked).decode(),
         gold=gold,
         tool=route(params.tool, KINDS[kind], shown),
         due=now + round(params.due_days * DAY_US),
@@ -152,7 +157,7 @@ def _finish_interrupted(workspace: Workspace, lake: Lake) -> None:
     unasked = lake.rows(
         Candidate,
         """SELECT * FROM candidates WHERE batch_id NOT IN (SELECT batch_id FROM asks) AND batch_id NOT IN (
-           SELECT batch_id FROM events WHERE what = 'withheld') AND part <> '' ORDER BY batch_id, candidate_id""",
+           SELECT batch_id FROM events WHERE what = 'asked') AND part <> '' ORDER BY batch_id, candidate_id""",
     )
     for batch_id in dict.fromkeys(c.batch_id for c in unasked):
         _ask(workspace, lake, [c for c in unasked if c.batch_id == batch_id], 0)
