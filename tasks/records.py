@@ -250,7 +250,7 @@ class Event:
     """Something that was done to a candidate on its way to people and back, and that no other row tells: the audit trail.
 
     `what` is 'asked' (the ledger has all of this batch), 'out' (the tool has this round), 'withheld' (personal data in it),
-    'cancelled', 'expired' or 'guideline' (the text of a version that was used, by its hash); `detail` says why.
+    'expired' or 'guideline' (the text of a version that was used, by its hash); `detail` says why.
     """
 
     event_id: str

@@ -46,7 +46,7 @@ STATE = """
         FROM asks SEMI JOIN newest USING (candidate_id, kind, guideline) GROUP BY ALL)
     SELECT asked.*, coalesce(answered, 0) AS answered, coalesce(decided, 0) AS decided
     FROM asked LEFT JOIN people USING (candidate_id, kind, guideline)
-    WHERE (candidate_id, kind) NOT IN (SELECT (candidate_id, kind) FROM events WHERE what IN ('expired', 'cancelled'))
+    WHERE (candidate_id, kind) NOT IN (SELECT (candidate_id, kind) FROM events WHERE what = 'expired')
     ORDER BY candidate_id, kind
 """
 PASSES = 2  # times as many people as answers are wanted may pass on a question before an expert sees it
