@@ -342,7 +342,8 @@ Record = (
     | Approved
 )
 
-_ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+Json = str  # a column of canonical JSON text
+_ARROW = {"str": pa.string(), "Json": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 
 
 def arrow_schema(cls: type) -> pa.Schema:
