@@ -23,7 +23,8 @@ class Example:
     """What every row has. `interaction_id` is where it came from, `beside` a second one where there is one (else '').
 
     `arrived` (µs) is when people were first asked about it: rows are kept in this order, so that new ones change no old file.
-    `origin` is how it was made (a code), `author` whose text it teaches, `weight` in (0, 1] how sure people are of it;
+    `origin` is how it was made (a code), `author` whose text it teaches, `weight` in (0, 1] how sure people are of it, `copies` how
+    many near-identical pieces of evidence it stands for;
     `topic` and `language` are the slices by which datasets are balanced, `guideline` the version that people judged by.
     """
 
@@ -35,6 +36,7 @@ class Example:
     origin: str
     author: str
     weight: float
+    copies: int
     topic: str
     language: str
     guideline: str
