@@ -28,6 +28,7 @@ from tasks.verdict import PROMOTE
 MODEL = "flywheel-policy"
 EXPERIMENT = "flywheel"
 CHAMPION, CHALLENGER = "champion", "challenger"
+ERASED = "contains_erased"  # the tag of a version that was trained on what has been erased since, with the day
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def rollback(workspace: Workspace) -> Promoted:
 
 
 def versions(workspace: Workspace) -> list[dict[str, Any]]:
-    """Every model version with its snapshot, decision and aliases, oldest first."""
+    """Every model version with its snapshot, decision, aliases and whether it learned from what was erased, oldest first."""
     client = _client(workspace)
     aliases: dict[str, list[str]] = {}
     try:
@@ -184,6 +185,7 @@ def versions(workspace: Workspace) -> list[dict[str, Any]]:
             "snapshot": v.tags.get("snapshot", "base"),
             "decision": v.tags.get("decision", ""),
             "aliases": sorted(aliases.get(str(v.version), [])),
+            "erased": v.tags.get(ERASED, ""),
         }
         for v in found
     ]

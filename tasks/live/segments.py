@@ -96,13 +96,21 @@ class Segments:
             )
         return _segment(name, head), body
 
+    def place(self, name: str, line: int) -> tuple[int, int]:
+        """Where a record begins in the unpacked file, and how long it is, in bytes."""
+        _, lines = self.lines(name)
+        return len(self._first_line(name)) + 1 + sum(len(x) + 1 for x in lines[: line - 1]), len(lines[line - 1])
+
     def head(self, name: str) -> Segment:
         """What a segment's first line says."""
+        return _segment(name, self._first_line(name))
+
+    def _first_line(self, name: str) -> bytes:
         head = b""
         with (self.folder / f"{name}{SUFFIX}").open("rb") as f, zstandard.ZstdDecompressor().stream_reader(f) as data:
             while b"\n" not in head and (more := data.read(65536)):
                 head += more
-        return _segment(name, head.partition(b"\n")[0])
+        return head.partition(b"\n")[0]
 
     def all(self) -> Iterator[tuple[Segment, bytes]]:
         for name in list(self.names):

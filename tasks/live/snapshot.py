@@ -34,6 +34,7 @@ COMMITTER = (
     "tag.gpgsign=false",
 )
 TAG = "snapshot-"
+NOTES = "commits"  # of the notes that git log shows: what was erased from a snapshot stands there
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +246,18 @@ def _dvc(workspace: Workspace) -> Iterator[Any]:
             yield repo
         finally:
             repo.close()
+
+
+def git(workspace: Workspace, *arguments: str, data: bytes | None = None) -> bytes:
+    """What git says in the workspace, as bytes, with `data` as its input. Raises Refused where it fails."""
+    command = ["git", "-C", str(workspace.root), *COMMITTER, *arguments]
+    done = subprocess.run(command, input=data, capture_output=True, check=False)
+    if done.returncode:
+        raise Refused(f"git {arguments[0]}: {done.stderr.decode('utf-8', 'replace').strip()}", "see the message of git above")
+    return done.stdout
+
+
+dvc = _dvc  # for modules beside this one: the repository, opened in its own folder
 
 
 def _overlay(source: Path, directory: Path) -> None:
