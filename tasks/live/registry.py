@@ -191,6 +191,11 @@ def versions(workspace: Workspace) -> list[dict[str, Any]]:
     ]
 
 
+def mark(workspace: Workspace, version: str, tag: str, value: str) -> None:
+    """Set a tag of a model version."""
+    _client(workspace).set_model_version_tag(MODEL, version, tag, value)
+
+
 def _register_base(workspace: Workspace, client: Any) -> Any:
     import mlflow
 

@@ -81,6 +81,11 @@ class Needles:
             bool(self._formed) and not self._formed.isdisjoint(m.group() for m in DERIVED.finditer(data))
         )
 
+    def spellings(self, word: str) -> list[bytes]:
+        """How one that was found may be written."""
+        plain = word.encode("utf-8", "surrogatepass")
+        return [w for w, text in self._written.items() if text == word] or [plain]
+
     def _name(self, word: bytes) -> str:
         """Which one a match is: of an id, a match holds what stands around it too."""
         if word in self._written:

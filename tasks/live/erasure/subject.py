@@ -72,6 +72,16 @@ class Subject:
         named |= {self.logged} if len(self.logged) >= DISTINCT - 2 else set()
         return Needles(self.ids | self.rows | named, self.texts)
 
+    def join(self, other: Subject) -> None:
+        """Add what an earlier attempt knew, before it erased some of it."""
+        self.facts |= other.facts
+        for name in ("interactions", "feedback", "candidates", "traces"):
+            setattr(self, name, sorted({*getattr(self, name), *getattr(other, name)}))
+        for name in ("ids", "texts", "rows"):
+            setattr(self, name, getattr(self, name) | getattr(other, name))
+        for name in ("shared", "short", "shared_sessions"):
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
+
     def as_json(self) -> dict[str, Any]:
         made = {name: getattr(self, name) for name in self.__slots__}
         return {k: sorted(v) if isinstance(v, set) else v for k, v in made.items()}
