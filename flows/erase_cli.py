@@ -24,7 +24,7 @@ def erase(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase everything that came from one person, also from old snapshots and their remotes, and prove it by a look into every byte.
+    """Erase everything that came from one person, from old snapshots and their remotes too, and prove it by a look into every byte.
 
     Exits 7 where something of theirs was found afterwards. What is done can't be undone.
 
@@ -53,14 +53,16 @@ def erased_text(done: Erased) -> str:
     if done.dry_run:
         return "\n".join(lines)
     if done.retrain:
-        lines.append(f"  RETRAIN: model versions {', '.join(done.retrain)} learned from it; flywheel retrain --force makes a new one")
+        named = ", ".join(done.retrain)
+        lines.append(f"  RETRAIN: model versions {named} learned from it; flywheel retrain --force makes one that did not")
     if done.judged:
         lines.append(f"  judged on it, and learned nothing from it: versions {', '.join(done.judged)}")
     lines.append("  looked for " + ", ".join(f"{n:,} {what}" for what, n in done.looked_for.items()))
     for place, looked in done.proof.items():
-        ids = f" ({looked.row_ids:,} ids of rows in reports, which name nothing any more)" if looked.row_ids else ""
+        ids = f" ({looked.row_ids:,} ids of rows, which name nothing any more)" if looked.row_ids else ""
         lines.append(f"    {place}: {looked.files:,} files, {looked.bytes:,} bytes, {looked.hits} hits{ids}")
-    lines.append(f"  FOUND: {done.hits} files still hold something: {', '.join(done.where)}" if done.hits else "  found nowhere: 0 hits")
+    where = f"  FOUND: {done.hits} files still hold something: {', '.join(done.where)}"
+    lines.append(where if done.hits else "  found nowhere: 0 hits")
     lines += [f"  by hand: {text}" for text in done.by_hand]
     lines += [f"  out of reach: {text}" for text in done.out_of_reach]
     return "\n".join(lines)

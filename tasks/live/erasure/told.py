@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from tasks.errors import Refused
@@ -51,7 +50,8 @@ def may_commit(workspace: Workspace) -> None:
         snapshot.git(workspace, "symbolic-ref", "--quiet", "HEAD")
     except Refused:
         raise Refused(
-            f"{workspace.root} has an old commit checked out", f"git -C {workspace.root} checkout main (or its own branch), then again"
+            f"{workspace.root} has an old commit checked out",
+            f"git -C {workspace.root} checkout main (or whatever its branch is), then erase again",
         ) from None
 
 
@@ -108,7 +108,7 @@ def _hook(workspace: Workspace) -> None:
     hook = (where if where.is_absolute() else workspace.root / where) / "post-checkout"
     if not hook.exists():
         write_durably(hook, HOOK.encode())
-        os.chmod(hook, 0o700)
+        hook.chmod(0o700)
 
 
 def _listed(paths: list[str]) -> str:
