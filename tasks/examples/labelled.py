@@ -50,13 +50,13 @@ SFT = f"""
 # one is to prefer it to the others.
 PAIRS = f"""
     WITH retrieved AS (
-        SELECT interaction_id, unnest(from_json(contexts, '[{{"text": "VARCHAR"}}]')).text AS text,
-               generate_subscripts(from_json(contexts, '["JSON"]'), 1) AS place
-        FROM labels WHERE verdict = 'right' AND target <> '' AND contexts <> '[]'
+        SELECT interaction_id, target, unnest(texts) AS text, generate_subscripts(texts, 1) AS place
+        FROM (SELECT interaction_id, target, json_extract_string(contexts, '$[*].text') AS texts
+              FROM labels WHERE verdict = 'right' AND target <> '' AND contexts <> '[]')
     ), other AS (
         SELECT r.interaction_id, arg_min(a.id, r.place) AS id, arg_min(a.text, r.place) AS text
-        FROM retrieved r JOIN approved a ON stripped(r.text) = stripped(a.text) JOIN labels l USING (interaction_id)
-        WHERE a.id <> l.target GROUP BY r.interaction_id
+        FROM retrieved r JOIN approved a ON stripped(r.text) = stripped(a.text)
+        WHERE a.id <> r.target GROUP BY r.interaction_id
     )
     SELECT example_id('preference', interaction_id) AS example_id, '' AS beside, {COMMON}, origin, '{APPROVED}' AS author,
            round(p_target, 6) AS weight, messages AS prompt, contexts, alone(said(target_text)) AS chosen,
