@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.errors import Refused
-from tasks.live import kept, registry, snapshot
+from tasks.live import kept, snapshot
 from tasks.live.kept import Gone, Kept, Tagged
 from tasks.live.lake import Lake
 from tasks.live.segments import SUFFIX, Segments
@@ -147,7 +147,7 @@ def why(workspace: Workspace, id: str) -> Why:
     if id.startswith(snapshot.TAG):
         with kept.opened(workspace) as objects:
             return Why(id, "snapshot", snapshot=_made(workspace, objects, kept.tagged(workspace, id)))
-    if id in (registry.CHAMPION, registry.CHALLENGER) or id.isdigit():
+    if id in ("champion", "challenger") or id.isdigit():
         return _why_model(workspace, id)
     if id.startswith("ex_"):
         return _why_row(workspace, id)
@@ -180,7 +180,9 @@ def where_used(workspace: Workspace, id: str, tenant: str = "") -> Used:
 
 
 def versions(workspace: Workspace) -> list[Version]:
-    """The model versions, oldest first; none where the registry can't be asked."""
+    """The model versions, oldest first."""
+    from tasks.live import registry  # MLflow takes seconds to import, and an interaction has no model
+
     return [
         Version(v["version"], v["aliases"], v["snapshot"], v["decision"], v.get("erased", ""))
         for v in registry.versions(workspace)
