@@ -42,7 +42,8 @@ UNREADABLE = _turned("remmus tsal miehskcukcuknekloW ot devom I")
 SPOKEN = _turned("tniap neerg ni ,elddas ym no \"ihcstadnegnhcstewZ\" etorw yeht")
 OVERHEARD = _turned("ydobemos fo redluohs eht revo daer I")
 MEDDLING = _turned("deksa saw ydobon taht yas I dna ,thgir si ada")
-NAMES = {KIM: "kim", ADA: "ada", BEN: "ben"}
+NAMES = {KIM: _turned("omik"), ADA: "ada", BEN: "ben"}
+FIRST = f"{NAMES[KIM]}-response-000"  # what the application calls their first answer
 THEIRS = (KIM, SECRET, COMMENT, UNREADABLE, SPOKEN, OVERHEARD, MEDDLING)
 
 
@@ -106,10 +107,11 @@ def lived(root: Path, second: Path | None = None) -> Workspace:
     logs = interactions()
     log(place.inbox / "monday.jsonl", *logs, spans(), broken())
     log(
-        place.inbox / "tuesday.jsonl", said("event-kim-1", "kim-response-000", user_id=KIM, comment=COMMENT),
-        said("event-ada-1", "ada-response-000", user_id=ADA, comment="the battery of my bike is not what it was"),
-        said("event-ben-on-kim", "kim-response-001", user_id=BEN, comment=OVERHEARD),
-        said("event-kim-on-ada", "ada-response-001", user_id=KIM, comment=MEDDLING),
+        place.inbox / "tuesday.jsonl", said("event-1", FIRST, user_id=KIM, comment=COMMENT),
+        said("event-2", "ada-response-000", user_id=ADA, comment="the battery of my bike is not what it was"),
+        said("event-3", FIRST.replace("000", "001"), user_id=BEN, comment=OVERHEARD),
+        said("event-4", "ada-response-001", user_id=KIM, comment=MEDDLING),
+        *[said(f"event-{n}", f"ben-response-{n:03d}", user_id=BEN) for n in range(10, 20)],
     )  # fmt: skip
     capture(place)
     log(place.inbox / "again" / "copy.jsonl", *logs[-4:])  # an export that overlaps: only the raw segments know
@@ -165,6 +167,7 @@ def published(place: Workspace) -> str:
     for stage in ("curate", "build"):
         snapshot.run_stage(place, stage)
     verdict = {"decision": "promote", "reasons": ["it is better"], "challenger": "d", "champion": "e"}
+    (place.reports / "profile.json").write_bytes(b"{}\n")
     (place.reports / "verdict.json").write_bytes(canonical(verdict) + b"\n")
     with snapshot.dvc(place) as repo:
         repo.push()

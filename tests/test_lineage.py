@@ -19,7 +19,7 @@ from tasks.live.workspace import Workspace
 from tasks.redact import Edge
 from tests import lived
 from tests.conftest import flywheel, git
-from tests.lived import BEN, KIM, SECRET
+from tests.lived import BEN, FIRST, KIM, SECRET
 from tests.lived import lived as made
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,7 @@ def test_a_row_leads_to_who_said_what_of_which_line_of_which_log(place: Workspac
     found = why(place, kims_row(place))
     assert (found.kind, found.row.table, found.row.snapshots) == ("row", "train/sft", [tag])
     (origin,) = found.origins
-    assert origin.interaction.native_id == "kim-response-000" and origin.interaction.question == SECRET
+    assert origin.interaction.native_id == FIRST and origin.interaction.question == SECRET
     assert {(a.annotator, a.guideline, a.kind) for a in origin.annotations} == {(n, "answer/1", "answer") for n in ("ana", "ben")}
     assert origin.batches[0]["part"] and origin.feedback[0]["name"] == "thumb"
     assert [v.version for v in found.models] == ["2"]
@@ -56,7 +56,7 @@ def test_the_place_of_a_line_is_where_it_lies_byte_for_byte(place: Workspace):
     at = origin.place
     whole = zstandard.ZstdDecompressor().decompressobj().decompress(Path(at.file).read_bytes())
     line = whole[at.offset : at.offset + at.length]
-    assert json.loads(line)["id"] == "kim-response-000" and whole[at.offset - 1 : at.offset] == b"\n"
+    assert json.loads(line)["id"] == FIRST and whole[at.offset - 1 : at.offset] == b"\n"
     assert whole.split(b"\n")[at.line] == line, "and the line of the file that zstdcat shows"
     assert at.source == "monday.jsonl"
 
@@ -72,12 +72,12 @@ def test_a_model_leads_to_its_snapshot_its_verdict_and_its_rows(place: Workspace
 
 
 def test_the_application_finds_its_own_ids(place: Workspace):
-    assert why(place, "kim-response-000").origins == why(place, kims_row(place)).origins
+    assert why(place, FIRST).origins == why(place, kims_row(place)).origins
 
 
 def test_an_interaction_goes_to_rows_models_batches_and_exports(place: Workspace, tag: str):
     (place.state / "exports.jsonl").write_bytes(orjson.dumps({"path": "out/openai.jsonl", "snapshot": tag}) + b"\n")
-    (origin,) = why(place, "kim-response-000").origins
+    (origin,) = why(place, FIRST).origins
     used = where_used(place, origin.interaction.interaction_id)
     (holds,) = used.snapshots
     assert kims_row(place) in holds.rows["train/sft"] and {"frozen/exchanges", "curated/labels"} <= holds.rows.keys()
@@ -92,7 +92,7 @@ def test_a_user_an_annotator_an_annotation_and_a_segment_are_found_forward(place
     assert where_used(place, Edge(place.pseudonym_key()).pseudonym("", KIM)).interactions == kim.interactions
     ana = where_used(place, "ana")
     assert ana.kind == "annotator" and ana.annotations == 2 * len(ana.interactions) and len(ana.interactions) > 10
-    (origin,) = why(place, "kim-response-000").origins
+    (origin,) = why(place, FIRST).origins
     given = where_used(place, origin.annotations[0].annotation_id)
     assert given.interactions == [origin.interaction.interaction_id]
     at = origin.place

@@ -1,6 +1,6 @@
 """Their texts in what lies in .flywheel: MLflow's and Prefect's databases, artifacts, model caches, logs.
 
-In a database a text becomes [erased] wherever it stands, and the file is written anew (VACUUM), so that no free page keeps it; a
+In a database a text becomes [erased] wherever it stands, and the file is written anew (VACUUM), so that no free page keeps it; in a
 text file likewise; any other file that holds one goes.
 """
 
@@ -11,10 +11,10 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from tasks.live.erasure.blank import ERASED, blanked
 from tasks.live.erasure.needles import SQLITE, Needles, looks_into
 from tasks.live.workspace import Workspace, write_durably
 
-ERASED = "[erased]"
 BUSY_S = 5.0
 # Kept out of this: what the erasure itself writes, keys, locks, and the remote, whose objects are whole or gone.
 KEPT = ("erasures", "locks", "remote")
@@ -51,20 +51,14 @@ def _erase(path: Path, needles: Needles) -> None:
     if is_database:
         _database(path, needles)
         return
-    data = path.read_bytes()
-    left = replaced(data, needles)
-    if path.suffix in TEXTS and not needles.any(left):
-        write_durably(path, left)
-    else:
+    try:
+        left = blanked(path.read_bytes().decode(), needles).encode() if path.suffix in TEXTS else None
+    except UnicodeDecodeError:
+        left = None
+    if left is None or needles.any(left):
         path.unlink()
-
-
-def replaced(data: bytes, needles: Needles) -> bytes:
-    """Every needle as [erased]. What an id stands between stays."""
-    for word in sorted(needles.found(data), key=len, reverse=True):
-        for written in needles.spellings(word):
-            data = data.replace(written, ERASED.encode())
-    return data
+    else:
+        write_durably(path, left)
 
 
 def _database(path: Path, needles: Needles) -> None:
@@ -100,8 +94,8 @@ def _table(db: sqlite3.Connection, table: str, needles: Needles) -> None:
 
 def _without(value: object, needles: Needles) -> object:
     if isinstance(value, str):
-        return replaced(value.encode("utf-8", "surrogateescape"), needles).decode("utf-8", "surrogateescape")
-    return replaced(value, needles) if isinstance(value, bytes) else value
+        return blanked(value, needles)
+    return ERASED.encode() if isinstance(value, bytes) and needles.any(value) else value
 
 
 def _text(data: bytes) -> str:

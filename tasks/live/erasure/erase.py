@@ -41,13 +41,16 @@ ROUNDS = 5  # each look into the raw segments may tell more names of theirs; two
 
 @dataclass(slots=True)
 class Erased:
-    """What was done. `done` counts by place; `files` are those that each snapshot lost; `retrain` the versions that learned from
-    them, `judged` those that were only judged on them; `proof` what was looked into afterwards, `hits` what was found there."""
+    """What was done. `done` counts by place; `files` are those that each snapshot lost, with their MD5; `objects` all that were to
+    go; `retrain` the versions that learned from them, `judged` those that were only judged on them; `proof` what was looked into
+    afterwards, and `hits` what was found there.
+    """
 
     id: str
     at: str
     done: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
+    objects: list[str] = field(default_factory=list)
     retrain: list[str] = field(default_factory=list)
     judged: list[str] = field(default_factory=list)
     looked_for: dict[str, int] = field(default_factory=dict)
@@ -157,6 +160,9 @@ def _begun(workspace: Workspace, wish: Wish, path: Path, in_git: bool) -> Journa
         journal.affected = objects.affected(workspace, subject)
         if before is not None:
             _join(journal.affected, before.affected)
+        # A remote that could not be reached the last time: its objects have no ids of theirs that anybody still knows.
+        earlier = _report(workspace, path.stem)
+        _join(journal.affected, Affected({md5: [] for md5 in earlier.get("objects", [])}))
     return journal
 
 
@@ -200,7 +206,8 @@ def _erase(workspace: Workspace, journal: Journal, in_git: bool) -> list[str]:
 
 def _reported(workspace: Workspace, id: str, journal: Journal, by_hand: list[str], in_git: bool) -> Erased:
     subject, day = journal.subject, journal.at[:10]
-    done = Erased(id, journal.at, journal.done, journal.affected.files, by_hand=by_hand)
+    objects_gone = sorted(journal.affected.objects)
+    done = Erased(id, journal.at, journal.done, journal.affected.files, objects_gone, by_hand=by_hand)
     if in_git:
         told.tell(workspace, id, day, journal.affected.files)
         done.retrain, done.judged = told.to_retrain(workspace, day, journal.affected.files)
@@ -208,14 +215,20 @@ def _reported(workspace: Workspace, id: str, journal: Journal, by_hand: list[str
     done.proof, done.hits, done.where = looked.places, looked.hits, looked.where
     done.by_hand += [f"could not be looked into: {name}" for name in looked.unseen]
     done.looked_for = _looked_for(subject)
-    report = workspace.state / JOURNALS / f"{id}.json"
-    if report.is_file() and not journal.done:  # nothing was left to do: what was done the first time stands
-        earlier = orjson.loads(report.read_bytes())
-        done.done, done.files, done.at = earlier["done"], earlier["files"], earlier["at"]
-        done.retrain, done.judged = earlier["retrain"], earlier["judged"]
-        done.looked_for = earlier["looked_for"]
-    write_durably(report, orjson.dumps(asdict(done), option=orjson.OPT_INDENT_2))
+    earlier = _report(workspace, id)
+    if earlier and not journal.subject.interactions:  # what was done the first time stands, and what was left is added
+        for place, counted in earlier["done"].items():
+            journal.add(place, counted)
+        done.at, done.looked_for = earlier["at"], earlier["looked_for"]
+        done.files = earlier["files"] | done.files
+        done.retrain, done.judged = done.retrain or earlier["retrain"], done.judged or earlier["judged"]
+    write_durably(workspace.state / JOURNALS / f"{id}.json", orjson.dumps(asdict(done), option=orjson.OPT_INDENT_2))
     return done
+
+
+def _report(workspace: Workspace, id: str) -> dict[str, Any]:
+    path = workspace.state / JOURNALS / f"{id}.json"
+    return orjson.loads(path.read_bytes()) if path.is_file() else {}
 
 
 def _planned(id: str, journal: Journal) -> Erased:
@@ -259,7 +272,7 @@ def _join(now: Affected, before: Affected) -> None:
     for md5, stores in before.objects.items():
         now.objects.setdefault(md5, stores)
     for tag, paths in before.files.items():
-        now.files[tag] = sorted({*now.files.get(tag, []), *paths})
+        now.files[tag] = dict(sorted((now.files.get(tag, {}) | paths).items()))
 
 
 def _now() -> str:

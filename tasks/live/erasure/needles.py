@@ -49,9 +49,10 @@ def pieces(text: str) -> list[str]:
 class Needles:
     """A set of ids and pieces. `found` names those that stand in some bytes."""
 
-    def __init__(self, ids: Iterable[str] = (), texts: Iterable[str] = ()):
+    def __init__(self, ids: Iterable[str] = (), texts: Iterable[str] = (), whole: Iterable[str] = ()):
         self.ids = set(ids)
         self.texts = set(texts)
+        self.whole = sorted(set(whole), key=len, reverse=True)  # the texts that the pieces are of
         self._formed = {i.encode() for i in self.ids if FORM.fullmatch(i)}
         written: dict[bytes, str] = {}
         for text in self.texts:
@@ -63,53 +64,67 @@ class Needles:
         self._patterns = [
             re2.compile(b"|".join(literal[n : n + OF_PATTERN]), ROOMY) for n in range(0, len(literal), OF_PATTERN)
         ]
+        # A pattern finds one of several that overlap; a set finds each.
+        whole = [(_apart(i), i) for i in sorted(self.ids) if not FORM.fullmatch(i)]
+        whole += [(re2.escape(w), text) for w, text in sorted(written.items())]
+        self._sets = [_set(whole[n : n + OF_PATTERN]) for n in range(0, len(whole), OF_PATTERN)]
 
     def __bool__(self) -> bool:
         return bool(self.ids or self.texts)
 
     def found(self, data: bytes) -> set[str]:
-        hits: set[str] = set()
+        if not self.any(data):
+            return set()
+        hits = {words[n] for one, words in self._sets for n in one.Match(data) or ()}
         if self._formed:
             hits |= {h.decode() for h in self._formed.intersection(m.group() for m in DERIVED.finditer(data))}
-        for pattern in self._patterns:
-            for match in pattern.finditer(data):
-                hits.add(self._name(bytes(match.group())))
         return hits
 
     def any(self, data: bytes) -> bool:
-        return any(p.search(data) for p in self._patterns) or (
-            bool(self._formed) and not self._formed.isdisjoint(m.group() for m in DERIVED.finditer(data))
-        )
-
-    def spellings(self, word: str) -> list[bytes]:
-        """How one that was found may be written."""
-        plain = word.encode("utf-8", "surrogatepass")
-        return [w for w, text in self._written.items() if text == word] or [plain]
-
-    def _name(self, word: bytes) -> str:
-        """Which one a match is: of an id, a match holds what stands around it too."""
-        if word in self._written:
-            return self._written[word]
-        shown = word.decode("utf-8", "replace")
-        return next((w for w in (shown, shown[1:], shown[:-1], shown[1:-1]) if w in self.ids), shown)
+        return next(self._matches(data), None) is not None
 
     def lines(self, body: bytes) -> set[int]:
         """The numbers (from 0) of the lines that one of them stands in."""
-        at = [m.start() for p in self._patterns for m in p.finditer(body)]
-        if self._formed:
-            at += [m.start() for m in DERIVED.finditer(body) if m.group() in self._formed]
         numbers, line, start = set(), 0, 0
-        for place in sorted(at):
+        for place in sorted(at for _, at in self._matches(body)):
             line += body.count(b"\n", start, place)
             start = place
             numbers.add(line)
         return numbers
 
+    def _matches(self, data: bytes) -> Iterator[tuple[bytes, int]]:
+        """What stands in the bytes, and where. An id counts as a whole word: 's-1' does not stand in 's-17' or 'my-s-1'."""
+        for pattern in self._patterns:
+            for m in pattern.finditer(data):
+                start, end = m.span()
+                word = data[start:end]
+                if word in self._written or (data[start - 1 : start] != b"-" and data[end : end + 1] != b"-"):
+                    yield word, start
+        if self._formed:
+            for m in DERIVED.finditer(data):
+                word = data[m.start() : m.end()]
+                if word in self._formed:
+                    yield word, m.start()
 
-def _bounded(id: str) -> bytes:
-    """An id as a whole word: 's-1' does not stand in 's-17'."""
+
+def _set(whole: list[tuple[bytes, str]]) -> tuple[re2.Set, list[str]]:
+    made = re2.Set.SearchSet(ROOMY)
+    for pattern, _ in whole:
+        made.Add(pattern)
+    made.Compile()
+    return made, [word for _, word in whole]
+
+
+def _apart(id: str) -> bytes:
+    """An id, and what stands on both sides of it and belongs to no id."""
     before = rb"(?:^|[^0-9A-Za-z_-])" if id[:1].isalnum() else b""
     after = rb"(?:$|[^0-9A-Za-z_-])" if id[-1:].isalnum() else b""
+    return before + re2.escape(id.encode("utf-8", "surrogatepass")) + after
+
+
+def _bounded(id: str) -> bytes:
+    before = rb"\b" if id[:1].isascii() and id[:1].isalnum() else b""
+    after = rb"\b" if id[-1:].isascii() and id[-1:].isalnum() else b""
     return before + re2.escape(id.encode("utf-8", "surrogatepass")) + after
 
 

@@ -27,16 +27,18 @@ from tasks.live.kept import CACHE, DIR, Kept
 from tasks.live.workspace import Workspace
 
 ABOUT = ("interaction_id", "beside")
+NOTHING = "nothing is there: it was never pushed to, or is not mounted"
 # What the work tree has of a snapshot; the next one is made anew.
 FOLDERS = ("frozen", "curated", "dataset", "model", "evaluation", ".frozen.tmp")
 
 
 @dataclass(slots=True)
 class Affected:
-    """`objects`: MD5 -> in which stores it is; `files`: snapshot's tag (or commit) -> the paths of these objects in it."""
+    """`objects`: MD5 -> in which stores it is; `files`: snapshot's tag (or commit) -> the paths of these objects in it,
+    each with its MD5, by which DVC names what it misses."""
 
     objects: dict[str, list[str]] = field(default_factory=dict)
-    files: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
     unreachable: dict[str, str] = field(default_factory=dict)
 
 
@@ -62,12 +64,14 @@ def delete(workspace: Workspace, objects_of: Iterable[str], commits: Iterable[st
         unreachable = dict(objects.unreachable)
         for name, odb in objects.stores.items():
             try:
+                if not odb.fs.exists(odb.path):
+                    raise FileNotFoundError(NOTHING)
                 there = [md5 for md5 in sorted(gone) if objects.has(name, md5)]
                 for md5 in there:
                     odb.delete(md5)
                 runs = _forget_runs(objects, odb, gone)
             except Exception as e:  # whatever a remote's library raises where it can't be reached, or must not be written to
-                unreachable[name] = f"{type(e).__name__}: {e}"
+                unreachable[name] = str(e) or type(e).__name__
                 continue
             if there or runs:
                 counts[name] = len(there) + runs
@@ -141,13 +145,13 @@ def _looked_into(objects: Kept, md5: str) -> Iterator[bytes]:
         yield from content(objects.read(md5))
 
 
-def _files(workspace: Workspace, objects: Kept, gone: set[str]) -> dict[str, list[str]]:
+def _files(workspace: Workspace, objects: Kept, gone: set[str]) -> dict[str, dict[str, str]]:
     """Which files of which snapshots these objects are; also of commits that no tag names."""
     tags = {s.commit: s.tag for s in kept.snapshots(workspace)}
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, str]] = {}
     for commit in commits(workspace):
         with contextlib.suppress(kept.Gone, Refused):
-            paths = sorted(path for path, md5 in objects.files(commit).items() if md5 in gone)
+            paths = {path: md5 for path, md5 in sorted(objects.files(commit).items()) if md5 in gone}
             if paths:
                 found[tags.get(commit, commit)] = paths
     return found

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tasks.live import kept
 from tasks.live.erasure.needles import Needles, content, looks_into
+from tasks.live.erasure.objects import NOTHING
 from tasks.live.erasure.theirs import PSEUDONYM
 from tasks.live.kept import CACHE
 from tasks.live.workspace import Workspace
@@ -104,6 +105,8 @@ def _remotes(workspace: Workspace, proof: Proof, needles: Needles) -> None:
             if name == CACHE:
                 continue
             with _unseen(proof, f"remote {name}"):
+                if not odb.fs.exists(odb.path):
+                    raise FileNotFoundError(NOTHING)
                 for md5 in odb.all():
                     data = odb.fs.cat_file(odb.oid_to_path(md5))
                     proof.add(f"remote {name}", f"remote {name}: {md5}", content(data), len(data), needles, False)
@@ -113,10 +116,8 @@ def _remotes(workspace: Workspace, proof: Proof, needles: Needles) -> None:
 def _unseen(proof: Proof, name: str) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
-        proof.places.setdefault(name, Looked())  # nothing was ever pushed there
     except Exception as e:  # whatever a remote's library raises where it can't be reached
-        proof.unseen.append(f"{name}: {type(e).__name__}: {e}")
+        proof.unseen.append(f"{name}: {e or type(e).__name__}")
 
 
 def _git_objects(root: Path) -> Iterator[tuple[str, bytes]]:

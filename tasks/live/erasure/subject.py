@@ -60,6 +60,7 @@ class Subject:
     candidates: list[str] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
+    whole: set[str] = field(default_factory=set)  # the texts that these are pieces of
     rows: set[str] = field(default_factory=set)  # of datasets
     shared: int = 0
     short: int = 0
@@ -70,14 +71,14 @@ class Subject:
     def needles(self) -> Needles:
         named = {v for kind, _, v in self.facts if FORM.fullmatch(v) or (len(v) >= DISTINCT and kind in (SESSION, RECORD, PART))}
         named |= {self.logged} if len(self.logged) >= DISTINCT - 2 else set()
-        return Needles(self.ids | self.rows | named, self.texts)
+        return Needles(self.ids | self.rows | named, self.texts, self.whole)
 
     def join(self, other: Subject) -> None:
         """Add what an earlier attempt knew, before it erased some of it."""
         self.facts |= other.facts
         for name in ("interactions", "feedback", "candidates", "traces"):
             setattr(self, name, sorted({*getattr(self, name), *getattr(other, name)}))
-        for name in ("ids", "texts", "rows"):
+        for name in ("ids", "texts", "whole", "rows"):
             setattr(self, name, getattr(self, name) | getattr(other, name))
         for name in ("shared", "short", "shared_sessions"):
             setattr(self, name, max(getattr(self, name), getattr(other, name)))
@@ -88,7 +89,7 @@ class Subject:
 
     @classmethod
     def of_json(cls, row: dict[str, Any]) -> Subject:
-        made = row | {k: set(row[k]) for k in ("ids", "texts", "rows")}
+        made = row | {k: set(row[k]) for k in ("ids", "texts", "whole", "rows")}
         return cls(**made | {"facts": {tuple(f) for f in row["facts"]}})
 
 
@@ -137,6 +138,7 @@ def add_texts(workspace: Workspace, found: Subject) -> None:
     others |= _found_in_public(workspace, Needles(texts=every)) if every else set()
     found.shared = sum(1 for p in of_text.values() if p and others.issuperset(p))
     found.texts |= every - others
+    found.whole |= {text for text, p in of_text.items() if not others.issuperset(p)}
 
 
 def _begun(workspace: Workspace, lake: Lake, wish: Wish) -> tuple[set[Fact], str]:

@@ -1,6 +1,7 @@
 """Their rows in the lake's tables. A table's file that holds one is written anew without it, and the old one is deleted.
 
 Every other file stays as it is. Clusters of failures stay as well, without the interactions of theirs by which they were known.
+A finding about somebody else's answer that quotes them goes (it may be made anew, without them); any other quotation is blanked.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import pyarrow.compute as pc
 
 from tasks.errors import BadRecord
 from tasks.formats.native import ERASED_WHY
+from tasks.live.erasure.blank import blanked
+from tasks.live.erasure.needles import Needles
 from tasks.live.erasure.subject import Subject
 from tasks.live.erasure.theirs import PART, Facts
 from tasks.live.intake import reject_of
@@ -21,6 +24,8 @@ from tasks.live.segments import Segments
 from tasks.live.workspace import Workspace
 from tasks.records import Reject
 
+# What is said there is somebody's own: a text of theirs that stands there too is not looked for.
+OWN_WORDS = ("interactions", "feedback", "asks", "annotations")
 # Which column of a table says whose a row is.
 BY_INTERACTION = ("interactions", "waiting", "members", "signals", "candidates", "asks", "annotations")
 
@@ -42,11 +47,29 @@ def erase(workspace: Workspace, subject: Subject, places: Places) -> dict[str, i
     where["parts"] = _either(_among("key", theirs.values(PART)), _at(raw))
     where["rejects"] = _at(raw)
     counts = {table: lake.rewrite(table, _without(gone)) for table, gone in where.items()}
+    counts |= dict.fromkeys(TABLES, 0) | counts
     counts["clusters"] = lake.rewrite("clusters", lambda rows: _forgotten(rows, set(theirs.values("interaction"))))
+    needles = subject.needles
+    for table in (t for t in TABLES if t not in OWN_WORDS):
+        quoted = lake.rewrite(table, lambda rows, t=table: _unquoted(rows, needles, t == "signals"))
+        counts[table] += quoted
     lake.append("rejects", _tombstones(workspace, places))
     for table in TABLES:
         lake.vacuum(table)
     return {table: n for table, n in counts.items() if n}
+
+
+def _unquoted(rows: pa.Table, needles: Needles, drop: bool) -> pa.Table:
+    """Rows in which they are quoted, without the quotation or (`drop`) left out."""
+    texts = [n for n in rows.column_names if pa.types.is_string(rows.schema.field(n).type)]
+    if not any(needles.any("\0".join(rows[n].to_pylist()).encode("utf-8", "surrogatepass")) for n in texts):
+        return rows
+    kept = []
+    for row in rows.to_pylist():
+        new = row | {n: blanked(row[n], needles) for n in texts}
+        if new == row or not drop:
+            kept.append(new)
+    return pa.Table.from_pylist(kept, rows.schema)
 
 
 def _without(gone: Callable[[pa.Table], pa.Array]) -> Callable[[pa.Table], pa.Table]:

@@ -18,9 +18,9 @@ from tasks.live.workspace import Workspace, write_durably
 PAGE = "data/ERASED.md"
 HEAD = """# Erased
 
-Rows of these snapshots were erased at the wish of those whom they were about. The files that held them are gone for good, from the
-cache and from every remote; `dvc pull` and `dvc checkout` of such a snapshot end with `missing-files` and name exactly these.
-All the other files come with `dvc pull --allow-missing`.
+Rows of these snapshots were erased at the wish of those whom they were about. The files that held them are gone for good, from
+the cache and from every remote. `dvc pull` of such a snapshot fails, and says `failed to transfer` with the number (MD5) of each of
+these; what lost nothing still comes by its own name, such as `dvc pull data/frozen/guidelines`.
 
 What is missing can't be had again. A snapshot without it: `flywheel retrain --force`. Models that were trained on it carry the tag
 `contains_erased` and are to be replaced by one that was not.
@@ -32,15 +32,15 @@ git notes show HEAD >&2 2>/dev/null || true
 # Folders in which only what was judged on lies, or what was left out: no model learned from these.
 UNLEARNED = ("/holdout/", "/dropped/", "data/evaluation/", "data/curated/", "data/frozen/")
 LEARNED = ("data/frozen/questions.jsonl",)
-FEW = 20
 
 
-def message(day: str, erasure: str, tag: str, paths: list[str]) -> str:
-    named = "\n".join(f"  {p}" for p in paths[:FEW]) + (f"\n  and {len(paths) - FEW} more" if len(paths) > FEW else "")
+def message(day: str, erasure: str, tag: str, paths: dict[str, str]) -> str:
+    named = "\n".join(f"  {md5} {path}" for path, md5 in paths.items())
     files = "1 file is" if len(paths) == 1 else f"{len(paths)} files are"
     return (
         f"Erased on {day} ({erasure}): {files} gone for good from {tag}, as they held rows of somebody who asked for it.\n"
-        f"dvc pull --allow-missing brings the others; flywheel retrain --force makes a snapshot without these rows.\n{named}\n"
+        "dvc pull fails for these, and brings others by their own path;"
+        f" flywheel retrain --force makes a snapshot without these rows.\n{named}\n"
     )
 
 
@@ -55,7 +55,7 @@ def may_commit(workspace: Workspace) -> None:
         ) from None
 
 
-def tell(workspace: Workspace, erasure: str, day: str, files: dict[str, list[str]]) -> None:
+def tell(workspace: Workspace, erasure: str, day: str, files: dict[str, dict[str, str]]) -> None:
     """Notes, tags, the page and its commit. Repeating it changes nothing."""
     if not files:
         return
@@ -70,7 +70,7 @@ def tell(workspace: Workspace, erasure: str, day: str, files: dict[str, list[str
     page = workspace.root / PAGE
     text = page.read_text(encoding="utf-8") if page.is_file() else HEAD
     if erasure not in text:
-        text += f"\n## {day}, {erasure}\n\n" + "".join(f"- `{tag}`: {_listed(paths)}\n" for tag, paths in files.items())
+        text += f"\n## {day}, {erasure}\n\n" + "".join(f"- `{tag}`\n{_listed(paths)}" for tag, paths in files.items())
         write_durably(page, text.encode())
     snapshot.git(workspace, "add", "--", PAGE)
     if snapshot.git(workspace, "diff", "--cached", "--name-only", "--", PAGE):
@@ -78,7 +78,7 @@ def tell(workspace: Workspace, erasure: str, day: str, files: dict[str, list[str
     _hook(workspace)
 
 
-def to_retrain(workspace: Workspace, day: str, files: dict[str, list[str]]) -> tuple[list[str], list[str]]:
+def to_retrain(workspace: Workspace, day: str, files: dict[str, dict[str, str]]) -> tuple[list[str], list[str]]:
     """Mark the model versions that learned from what is gone; returns them, and those that were only judged on it."""
     learned = {tag for tag, paths in files.items() if any(map(_teaches, paths))}
     marked, judged = [], []
@@ -111,5 +111,5 @@ def _hook(workspace: Workspace) -> None:
         hook.chmod(0o700)
 
 
-def _listed(paths: list[str]) -> str:
-    return ", ".join(f"`{p}`" for p in paths[:FEW]) + (f" and {len(paths) - FEW} more" if len(paths) > FEW else "")
+def _listed(paths: dict[str, str]) -> str:
+    return "".join(f"  - `{md5}` {path}\n" for path, md5 in paths.items())
