@@ -24,12 +24,12 @@ The posterior of a real crowd is overconfident: people err together, models say 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from tasks.dawid_skene import dawid_skene
 
@@ -128,12 +128,12 @@ def consensus(votes: Iterable[Vote], gold: Mapping[str, str] | None = None, meth
     votes = list(votes)
     if not votes:
         return Consensus("majority" if method == "auto" else method, "no votes", (), {}, {})
-    coded = _coded(votes, gold or {})
+    coded = code(*([v[k] for v in votes] for k in range(3)), gold or {})
     evidence: tuple[Evidence, ...] = ()
     why = "asked for"
     if method == "auto":
         method, why, evidence = _chosen(coded)
-    fitted = _fit(method, coded)
+    fitted = fit(method, coded)
     posterior: dict[str, dict[str, float]] = {}
     for i, k, p in zip(fitted.item.tolist(), fitted.answer.tolist(), fitted.p.tolist(), strict=True):
         posterior.setdefault(coded.items[i], {})[coded.classes[k]] = p
@@ -141,23 +141,33 @@ def consensus(votes: Iterable[Vote], gold: Mapping[str, str] | None = None, meth
     return Consensus(method, why, evidence, posterior, quality)
 
 
-def _coded(votes: list[Vote], gold: Mapping[str, str]) -> Coded:
-    items, people = sorted({v[0] for v in votes}), sorted({v[1] for v in votes})
-    classes = sorted({v[2] for v in votes} | {gold[i] for i in items if i in gold})
-    of_item, of_person, of_class = ({name: k for k, name in enumerate(names)} for names in (items, people, classes))
-    item, person, answer = (
-        np.fromiter(map(numbers.__getitem__, map(itemgetter(k), votes)), dtype=np.int64, count=len(votes))
-        for k, numbers in enumerate((of_item, of_person, of_class))
-    )
-    key = np.sort((item * len(people) + person) * len(classes) + answer)
+def code(item: Sequence[str], person: Sequence[str], answer: Sequence[str], gold: Mapping[str, str]) -> Coded:
+    """Votes as three columns -> indices. Arrow columns (strings, best as dictionaries) cost no Python object a vote."""
+    items, of_item = _numbered(item)
+    people, of_person = _numbered(person)
+    classes, of_class = _numbered(answer, {gold[i] for i in items if i in gold} if gold else ())
+    key = np.sort((of_item * len(people) + of_person) * len(classes) + of_class)
     key = key[np.concatenate([[True], key[1:] > key[:-1]])]
-    rest, answer = np.divmod(key, len(classes))
-    item, person = np.divmod(rest, len(people))
-    known = np.array([of_class[gold[i]] if i in gold else -1 for i in items])
-    return Coded(items, people, classes, item, person, answer, known)
+    rest, answers = np.divmod(key, len(classes))
+    numbers, persons = np.divmod(rest, len(people))
+    place = {label: k for k, label in enumerate(classes)}
+    known = np.full(len(items), -1)
+    if gold:
+        known = np.array([place[gold[i]] if i in gold else -1 for i in items])
+    return Coded(items, people, classes, numbers, persons, answers, known)
 
 
-def _fit(method: str, coded: Coded) -> Fitted:
+def _numbered(names: Sequence[str], more: Iterable[str] = ()) -> tuple[list[str], np.ndarray]:
+    """The sorted names, `more` among them, and the place of each of the given ones."""
+    column = names if isinstance(names, pa.ChunkedArray) else pa.chunked_array([pa.array(names, pa.string())])
+    encoded = column.combine_chunks().dictionary_encode()
+    distinct = encoded.dictionary.to_pylist()
+    ordered = sorted({*distinct, *more})
+    place = {name: k for k, name in enumerate(ordered)}
+    return ordered, np.array([place[name] for name in distinct], np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
+def fit(method: str, coded: Coded) -> Fitted:
     if method in ("majority", "one-coin"):
         return _coins(coded, alike=method == "majority")
     return _confusions(coded, kinds=2 if method == "dawid-skene-kinds" else 1)
@@ -288,7 +298,7 @@ def _foretold(method: str, coded: Coded, fold: np.ndarray) -> np.ndarray:
     for k in range(FOLDS):
         seen = fold != k
         item, person, answer = coded.item[~seen], coded.person[~seen], coded.answer[~seen]
-        p = _fit(method, coded.only(seen)).says(item, person, answer)
+        p = fit(method, coded.only(seen)).says(item, person, answer)
         others = np.bincount(coded.item[seen], minlength=len(coded.items))[item]
         scores[~seen] = np.where(others > 0, np.log(np.maximum(p, 1e-12)), np.nan)
     return scores
@@ -305,7 +315,7 @@ def _gain(scores: np.ndarray, than: np.ndarray, coded: Coded) -> tuple[float, fl
 
 def _right_on(method: str, coded: Coded, told: np.ndarray) -> np.ndarray:
     """For each gold item, the share of the best labels that is right, when no gold is told."""
-    fitted = _fit(method, coded.untold())
+    fitted = fit(method, coded.untold())
     best = np.zeros(len(coded.items))
     np.maximum.at(best, fitted.item, fitted.p)
     top = fitted.p >= best[fitted.item] - 1e-9

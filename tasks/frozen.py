@@ -3,10 +3,12 @@
     data/frozen/exchanges/    one Exchange an interaction that people answered or rated: what was said, and its place
     data/frozen/annotations/  one Given an answer of a person
     data/frozen/thumbs/       one Thumb an event of a user about an answer (training side only)
-    data/curated/labels/      one Curated an agreed verdict        data/curated/judgements/  one CuratedJudgement an agreed judgement
+    data/curated/labels/      one Curated an agreed verdict
+    data/curated/judgements/  one CuratedJudgement an agreed judgement
     data/curated/dropped/     one Dropped a thing that came no further, with its reason
 
-Beside them in data/frozen: catalogue.jsonl, questions.jsonl, answers.jsonl (what was ranked), anchors.jsonl, guidelines/, champion/.
+Beside them in data/frozen: catalogue.jsonl, questions.jsonl, answers.jsonl (what was ranked), anchors.jsonl,
+regression.jsonl (fixed clusters), baseline.json (the profile of the snapshot before), guidelines/, champion/.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ class Curated:
     side: str
     part: str
     propensity: float
+    session_id: str
     user: str
     tenant: str
     language: str
@@ -85,6 +88,7 @@ class Curated:
     tools: str
     question: str
     response: str
+    outputs: Json
     served: str
     verdict: str
     target: str
@@ -110,6 +114,7 @@ class CuratedJudgement:
     side: str
     part: str
     propensity: float
+    session_id: str
     user: str
     tenant: str
     language: str

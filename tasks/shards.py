@@ -8,6 +8,7 @@ after its first row; so rows that arrive later go into later shards, and a row t
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,26 +29,57 @@ ROWS = 4096  # of a shard, on average: a million rows are 250 files
 CODEC, LEVEL = "zstd", 3
 
 
+class Writer:
+    """One table on its way to the disk: `add` tables that come in the order (`arrived`, first column), then `close`.
+
+    `folder` is emptied first. With `lines`, each shard is written there as JSON lines as well: the first column and those of
+    `trains`, Json columns nested.
+    """
+
+    def __init__(self, folder: Path, row: type, lines: Path | None = None, trains: Sequence[str] = ()):
+        for place in filter(None, (folder, lines)):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+        self.schema = arrow_schema(row)
+        self.rows = 0
+        self._folder, self._lines = folder, lines
+        self._key = self.schema.names[0]
+        self._trains = [self._key, *trains]
+        self._nested = {f.name for f in fields(row) if f.type == "Json"}
+        self._held = self.schema.empty_table()
+
+    def add(self, rows: pa.Table) -> None:
+        held = pa.concat_tables([self._held, rows.select(self.schema.names).cast(self.schema)])
+        *whole, self._held = _cut(held, self._key)
+        for shard in whole:
+            self._write(shard)
+
+    def close(self) -> int:
+        """Write what is left; returns the rows of all."""
+        self._write(self._held)
+        self._held = self.schema.empty_table()
+        return self.rows
+
+    def _write(self, shard: pa.Table) -> None:
+        if not shard.num_rows:
+            return
+        first = shard.slice(0, 1).to_pylist()[0]
+        name = f"{first['arrived']:016d}-{zlib.crc32(first[self._key].encode()):08x}"
+        path = self._folder / f"{name}.parquet"
+        pq.write_table(shard.combine_chunks(), path, compression=CODEC, compression_level=LEVEL)
+        if self._lines is not None:
+            (self._lines / f"{name}.jsonl").write_bytes(_as_lines(shard.select(self._trains), self._nested))
+        self.rows += shard.num_rows
+
+
 def write(
     folder: Path, row: type, batches: Iterable[pa.Table], lines: Path | None = None, trains: Sequence[str] = ()
 ) -> int:
-    """Write tables, which come in the order (`arrived`, first column), as shards into `folder`, which is emptied first; returns
-    the number of rows.
-
-    With `lines`, each shard is written there as JSON lines as well: the first column and those of `trains`, Json columns nested.
-    """
-    for place in filter(None, (folder, lines)):
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-    schema = arrow_schema(row)
-    key, nested = schema.names[0], {f.name for f in fields(row) if f.type == "Json"}
-    total, held = 0, schema.empty_table()
+    """Write tables as shards into `folder` (see Writer); returns the number of rows."""
+    writer = Writer(folder, row, lines, trains)
     for batch in batches:
-        held = pa.concat_tables([held, batch.select(schema.names).cast(schema)])
-        *whole, held = _cut(held, key)
-        for shard in whole:
-            total += _write(folder, shard, lines, [key, *trains], nested)
-    return total + (_write(folder, held, lines, [key, *trains], nested) if held.num_rows else 0)
+        writer.add(batch)
+    return writer.close()
 
 
 def write_rows(folder: Path, row: type, rows: Iterable[Any], lines: Path | None = None, trains: Sequence[str] = ()) -> int:
@@ -64,11 +96,21 @@ def read(folder: Path, row: type[T]) -> list[T]:
 
 def table(folder: Path, row: type, columns: Sequence[str] | None = None) -> pa.Table:
     """The same as one Arrow table, of some columns. A folder without a shard is an empty table."""
+    return pa.concat_tables([_schema(row, columns).empty_table(), *(one(p, row, columns) for p in files(folder))])
+
+
+def one(shard: Path, row: type, columns: Sequence[str] | None = None) -> pa.Table:
+    """One shard of a table. Raises Refused where the file is of another shape."""
+    schema = _schema(row, columns)
+    try:
+        return pq.read_table(shard, columns=schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as e:
+        raise Refused(f"{shard} holds no rows of {row.__name__}: {e}", "dvc checkout, or freeze again") from None
+
+
+def _schema(row: type, columns: Sequence[str] | None) -> pa.Schema:
     schema = arrow_schema(row)
-    if columns is not None:
-        schema = pa.schema([schema.field(c) for c in columns])
-    parts = [pq.read_table(p, columns=columns).cast(schema) for p in files(folder)]
-    return pa.concat_tables([schema.empty_table(), *parts])
+    return schema if columns is None else pa.schema([schema.field(c) for c in columns])
 
 
 def files(folder: Path) -> list[Path]:
@@ -76,6 +118,14 @@ def files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise Refused(f"{folder} does not exist", "dvc pull (a snapshot's data), or dvc repro")
     return sorted(folder.glob("*.parquet"))
+
+
+def content_digest(lines: Path) -> str:
+    """SHA-256 of a table's JSON lines, wherever they are cut: it does not depend on the version of any library."""
+    whole = hashlib.sha256()
+    for shard in sorted(lines.glob("*.jsonl")):
+        whole.update(shard.read_bytes())
+    return whole.hexdigest()
 
 
 def _cut(held: pa.Table, key: str) -> Iterator[pa.Table]:
@@ -86,15 +136,6 @@ def _cut(held: pa.Table, key: str) -> Iterator[pa.Table]:
         yield held.slice(start, end - start)
         start = end
     yield held.slice(start)
-
-
-def _write(folder: Path, shard: pa.Table, lines: Path | None, columns: Sequence[str], nested: set[str]) -> int:
-    first = shard.slice(0, 1).to_pylist()[0]
-    name = f"{first['arrived']:016d}-{zlib.crc32(first[columns[0]].encode()):08x}"
-    pq.write_table(shard.combine_chunks(), folder / f"{name}.parquet", compression=CODEC, compression_level=LEVEL)
-    if lines is not None:
-        (lines / f"{name}.jsonl").write_bytes(_as_lines(shard.select(columns), nested))
-    return shard.num_rows
 
 
 def _as_lines(shard: pa.Table, nested: set[str]) -> bytes:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from tasks.frozen import Exchange, Given
 from tasks.live.workspace import Workspace
 from tasks.records import Annotation, Approved, Candidate, Interaction, Member, canonical, content_id, write_jsonl
 from tests.imports import ROOT
@@ -63,6 +64,40 @@ def interaction(name: str, question: str = "when do I see my money?", **changes:
     )
     made = replace(made, **changes)
     return replace(made, content_hash=content_id("ch", made.messages, made.response))
+
+
+def exchange(name: str, question: str = "when do I see my money?", side: str = "train", **changes: Any) -> Exchange:
+    """An interaction with its place, as it is frozen."""
+    made = Exchange(
+        interaction_id=f"ix_{name}",
+        arrived=NOON,
+        group_id=f"gr_{name}",
+        side=side,
+        batch_id="bt_1",
+        part="mined",
+        propensity=0.5,
+        session_id=f"s-{name}",
+        user="",
+        tenant="",
+        ts=NOON,
+        language="en",
+        model_version="1",
+        prompt_name="",
+        messages=canonical([{"role": "user", "content": question}]).decode(),
+        question=question,
+        response=TEXT["refund"],
+        outputs="[]",
+        contexts="[]",
+        tools="[]",
+    )
+    return replace(made, **changes)
+
+
+def given(made: Annotation) -> Given:
+    """An annotation as it is frozen."""
+    if isinstance(made, Given):
+        return made
+    return Given(**{f.name: getattr(made, f.name) for f in fields(Annotation)}, arrived=NOON)
 
 
 def member(name: str, side: str = "train", group: str = "") -> Member:

@@ -16,7 +16,7 @@ LINES_AT_MOST = 400
 ENGINES = {"prefect", "mlflow", "dvc", "duckdb", "great_expectations", "deltalake"}
 # Each tool is imported behind one door. The stage that validates asks DuckDB to read the tables that it checks. Detectors use it
 # as a calculator: in memory, over Arrow tables handed in, without external access (tests/test_signals.py).
-CALCULATOR = "tasks/signals/__init__.py"
+CALCULATOR = "tasks/calculator.py"
 DOORS = {
     "duckdb": {"tasks/live/lake.py", "tasks/stages/validate.py", CALCULATOR},
     "deltalake": {"tasks/live/lake.py"},

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
-from tasks.examples import Curated, Dropped, HoldoutRow, Preference, Supervised
+from tasks import shards
+from tasks.examples import TABLES
+from tasks.frozen import Curated, Dropped, Exchange, Given, Thumb
 from tasks.policy import folder_digest
-from tasks.records import canonical, read_records, write_jsonl
+from tasks.records import Annotation, canonical, write_jsonl
 from tasks.stages import build, curate
 from tasks.verdict import Compared
-from tests.handmade import CATALOGUE, TEXT, annotation, candidate, interaction, member
+from tests.handmade import CATALOGUE, TEXT, annotation, exchange, given
 from tests.imports import ROOT
 
 # name -> question, side, served, what three people said (right, or the id of the answer that they want)
@@ -43,17 +46,24 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for name, (_, _, _, all_said) in ASKED.items()
         for who, said in zip("abc", all_said, strict=False)
     ]
-    write_jsonl(
-        frozen / "interactions.jsonl", [interaction(n, q, response=TEXT[s]) for n, (q, _, s, _) in ASKED.items()]
-    )
-    write_jsonl(frozen / "annotations.jsonl", answers)
-    write_jsonl(frozen / "members.jsonl", [member(n, side) for n, (_, side, _, _) in ASKED.items()])
-    write_jsonl(frozen / "candidates.jsonl", [candidate(n, side=side) for n, (_, side, _, _) in ASKED.items()])
+    freeze(frozen, [exchange(n, q, side, response=TEXT[s]) for n, (q, side, s, _) in ASKED.items()], answers)
+    shards.write_rows(frozen / "thumbs", Thumb, [])
+    for name in ("anchors", "regression"):
+        write_jsonl(frozen / f"{name}.jsonl", [])
     write_jsonl(frozen / "catalogue.jsonl", CATALOGUE)
     write_jsonl(frozen / "answers.jsonl", [])
     shutil.copytree(ROOT / "data" / "guidelines", frozen / "guidelines")
     write_jsonl(frozen / "questions.jsonl", [{"question": q} for q, side, _, _ in ASKED.values() if side == "train"])
     return tmp_path
+
+
+def freeze(frozen: Path, exchanges: list[Exchange], annotations: list[Annotation]) -> None:
+    shards.write_rows(frozen / "exchanges", Exchange, exchanges)
+    shards.write_rows(frozen / "annotations", Given, [given(a) for a in annotations])
+
+
+def rows(place: Path, table: str, side: str = "train") -> list[Any]:
+    return shards.read(place / "dataset/parquet" / side / table, TABLES[table].row)
 
 
 def curated(place: Path) -> int:
@@ -69,8 +79,8 @@ def built(place: Path) -> int:
 
 def test_curate_keeps_what_people_agree_on_and_says_what_it_dropped(place: Path):
     assert curated(place) == 0
-    labels = {x.interaction_id: x for x in read_records(place / "curated/labels.jsonl", Curated)}
-    dropped = {x.interaction_id: x.reason for x in read_records(place / "curated/dropped.jsonl", Dropped)}
+    labels = {x.interaction_id: x for x in shards.read(place / "curated/labels", Curated)}
+    dropped = {x.interaction_id: x.reason for x in shards.read(place / "curated/dropped", Dropped)}
     assert dropped == {"ix_t3": "no_agreement", "ix_t4": "no_agreement"}
     assert set(labels) | set(dropped) == {f"ix_{n}" for n in ASKED}
     assert (labels["ix_t1"].verdict, labels["ix_t1"].target, labels["ix_t1"].served) == ("wrong", "refund", "invoice")
@@ -85,15 +95,15 @@ def test_curate_keeps_what_people_agree_on_and_says_what_it_dropped(place: Path)
 def test_an_answer_that_is_no_longer_approved_is_dropped_with_that_reason(place: Path):
     write_jsonl(place / "frozen/catalogue.jsonl", [a for a in CATALOGUE if a.id != "refuse"])
     assert curated(place) == 0
-    dropped = {x.interaction_id: x.reason for x in read_records(place / "curated/dropped.jsonl", Dropped)}
+    dropped = {x.interaction_id: x.reason for x in shards.read(place / "curated/dropped", Dropped)}
     assert dropped["ix_t5"] == "answer_no_longer_approved"
 
 
 def test_build_trains_on_one_side_and_seals_the_other(place: Path):
     assert built(place) == 0
-    sft = {x.interaction_id for x in read_records(place / "dataset/sft.jsonl", Supervised)}
-    pairs = {x.interaction_id for x in read_records(place / "dataset/preference.jsonl", Preference)}
-    sealed = {x.interaction_id for x in read_records(place / "dataset/holdout.jsonl", HoldoutRow)}
+    sft = {x.interaction_id for x in rows(place, "sft")}
+    pairs = {x.interaction_id for x in rows(place, "preference")}
+    sealed = {x.interaction_id for x in rows(place, "evaluation", "holdout")}
     assert sft == {"ix_t1", "ix_t2", "ix_t5"}
     assert pairs == {"ix_t1", "ix_t5"}
     assert sealed == {"ix_h1", "ix_h2"}
@@ -101,37 +111,35 @@ def test_build_trains_on_one_side_and_seals_the_other(place: Path):
 
 def test_build_drops_straddlers_and_what_is_near_to_the_holdout_with_their_reasons(place: Path):
     assert built(place) == 0
-    dropped = {x.interaction_id: x.reason for x in read_records(place / "dataset/dropped.jsonl", Dropped)}
+    dropped = {x.interaction_id: x.reason for x in shards.read(place / "dataset/parquet/dropped", Dropped)}
     assert dropped == {"ix_s1": "straddles_the_wall", "ix_x1": "near_a_holdout_row"}
 
 
 def test_every_label_is_in_the_data_set_or_dropped_with_a_reason(place: Path):
     assert built(place) == 0
-    labels = [x.interaction_id for x in read_records(place / "curated/labels.jsonl", Curated)]
-    rows = [x.interaction_id for x in (
-        *read_records(place / "dataset/sft.jsonl", Supervised),
-        *read_records(place / "dataset/holdout.jsonl", HoldoutRow),
-        *read_records(place / "dataset/dropped.jsonl", Dropped),
+    labels = [x.interaction_id for x in shards.read(place / "curated/labels", Curated)]
+    found = [x.interaction_id for x in (
+        *rows(place, "sft"),
+        *rows(place, "evaluation", "holdout"),
+        *shards.read(place / "dataset/parquet/dropped", Dropped),
     )]  # fmt: skip
-    assert Counter(rows) == Counter(labels)
+    assert Counter(found) == Counter(labels)
 
 
 def test_one_group_teaches_one_answer_only_so_often(place: Path):
     names = [f"r{k}" for k in range(9)]
-    more = [interaction(n, "when do I see my money", response=TEXT["invoice"]) for n in names]
     frozen = place / "frozen"
-    for file, rows in (
-        ("interactions", more),
-        ("annotations", [annotation(n, who, "wrong", "refund") for n in names for who in "abc"]),
-        ("members", [member(n, "train", "gr_money") for n in names]),
-        ("candidates", [candidate(n) for n in names]),
-    ):
-        with (frozen / f"{file}.jsonl").open("ab") as f:
-            write_jsonl(place / "more.jsonl", rows)
-            f.write((place / "more.jsonl").read_bytes())
+    more = [
+        exchange(n, "when do I see my money", group_id="gr_money", response=TEXT["invoice"]) for n in names
+    ]
+    freeze(
+        frozen,
+        [*shards.read(frozen / "exchanges", Exchange), *more],
+        [*shards.read(frozen / "annotations", Given), *(annotation(n, w, "wrong", "refund") for n in names for w in "abc")],
+    )
     assert built(place) == 0
-    groups = Counter(x.group_id for x in read_records(place / "dataset/sft.jsonl", Supervised))
-    reasons = Counter(x.reason for x in read_records(place / "dataset/dropped.jsonl", Dropped))
+    groups = Counter(x.group_id for x in rows(place, "sft"))
+    reasons = Counter(x.reason for x in shards.read(place / "dataset/parquet/dropped", Dropped))
     assert groups["gr_money"] == 4 and reasons["group_is_full"] == 5  # build.max_rows_per_group
 
 
@@ -144,20 +152,18 @@ def test_the_same_inputs_give_the_same_bytes(place: Path):
     assert {folder: folder_digest(place / folder) for folder in first} == first
 
 
-def test_the_order_of_annotations_changes_no_byte(place: Path):
-    assert built(place) == 0
-    first = {folder: folder_digest(place / folder) for folder in ("curated", "dataset", "reports")}
-    path = place / "frozen/annotations.jsonl"
-    path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
-    assert built(place) == 0
-    assert {folder: folder_digest(place / folder) for folder in first} == first
-
-
 def test_a_missing_input_is_refused_with_what_to_do(place: Path, capsys: pytest.CaptureFixture[str]):
-    (place / "frozen/members.jsonl").unlink()
+    shutil.rmtree(place / "frozen/annotations")
     assert curated(place) == 2
     error = capsys.readouterr().err
-    assert "members.jsonl does not exist" in error and "fix:" in error
+    assert "frozen/annotations does not exist" in error and "fix:" in error
+
+
+def test_a_shard_of_another_shape_is_refused(place: Path, capsys: pytest.CaptureFixture[str]):
+    (shard,) = shards.files(place / "frozen/exchanges")
+    shutil.copyfile(shards.files(place / "frozen/annotations")[0], shard)
+    assert curated(place) == 2
+    assert "holds no rows of Exchange" in capsys.readouterr().err
 
 
 # judge

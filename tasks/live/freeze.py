@@ -1,30 +1,74 @@
 """Freeze: what the next snapshot rests on, from the lake into data/frozen. The only bridge into the file shell (door 1).
 
-Sorted by id, canonical JSON, no time of freezing: an equal lake gives equal bytes, and DVC then skips every stage.
+In shards, in order of arrival, canonical JSON, no time of freezing: an equal lake gives equal bytes, and DVC then skips every
+stage; a lake that grew changes the last files.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import orjson
+import pyarrow as pa
 
+from tasks import shards
 from tasks.agreement import ANSWER, AgreementParams
+from tasks.frozen import Exchange, Given, Thumb
 from tasks.guidelines import file_name
 from tasks.live import registry, snapshot
+from tasks.live.feedback import RESOLVED, query
 from tasks.live.labels import catalogue, latest_annotations
 from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace, write_durably
+from tasks.metrics import FeedbackParams, metrics
 from tasks.policy import folder_digest
-from tasks.records import Annotation, Candidate, Interaction, Member, canonical, write_jsonl
+from tasks.records import Annotation, canonical, write_jsonl
 
+BATCH_ROWS = 8192
+# When people were first asked about an interaction; of one that nobody was asked about, when it happened.
+EXCHANGES = """
+    SELECT i.interaction_id, coalesce(a.since, i.ts) AS arrived, m.group_id, m.side,
+           coalesce(c.batch_id, '') AS batch_id, coalesce(c.part, '') AS part, coalesce(c.propensity, 0.0) AS propensity,
+           i.session_id, i."user", i.tenant, i.ts, i.language, i.model_version, i.prompt_name, i.messages, i.question,
+           i.response, i.outputs, i.contexts, i.tools
+    FROM interactions i JOIN members m USING (interaction_id) SEMI JOIN wanted w ON w.interaction_id = i.interaction_id
+         LEFT JOIN (SELECT interaction_id, min(ts) AS since FROM asks GROUP BY interaction_id) a USING (interaction_id)
+         LEFT JOIN (SELECT * FROM candidates WHERE part <> ''
+                    QUALIFY row_number() OVER (PARTITION BY interaction_id ORDER BY candidate_id) = 1) c USING (interaction_id)
+    ORDER BY arrived, i.interaction_id
+"""
+# What users say of answers on the training side; what machines score is evidence for mining, and teaches nothing.
+THUMBS = f"""
+    WITH {RESOLVED}
+    SELECT r.feedback_id, r.interaction_id, i.ts AS arrived, r."user", r.tenant, r.name, r.polarity::BIGINT AS polarity, r.comment,
+           r.ts, coalesce(u.since, r.ts) AS user_since
+    FROM resolved r JOIN members m USING (interaction_id) JOIN interactions i USING (interaction_id)
+         LEFT JOIN (SELECT "user", min(ts) AS since
+                    FROM (SELECT "user", ts FROM interactions UNION ALL SELECT "user", ts FROM feedback) GROUP BY "user") u
+              ON u."user" = r."user"
+    WHERE r.polarity IN (1, -1) AND r.source_kind IN ('human_end_user', 'unknown') AND m.side = 'train'
+    ORDER BY md5(r.feedback_id) LIMIT {{most}}
+"""
 # What was ranked, as people saw it.
 RANKED = """
     SELECT interaction_id, min(answers) AS answers FROM asks SEMI JOIN annotations USING (interaction_id)
     WHERE answers <> '[]' GROUP BY interaction_id ORDER BY interaction_id
+"""
+# Every cluster of failures that was fixed once, and the interactions by which it was known.
+FIXED = """
+    SELECT cluster_id, arg_min(name, turn) FILTER (WHERE state = 'fixed') AS cluster, list_sort(list_distinct(flatten(list(
+               from_json(exemplars, '["VARCHAR"]'))))) AS interactions
+    FROM clusters GROUP BY cluster_id HAVING bool_or(state = 'fixed') ORDER BY cluster_id
+"""
+QUESTIONS = """
+    SELECT min_by(question, (ts, interaction_id)) AS question
+    FROM members JOIN interactions USING (interaction_id) WHERE side = 'train'
+    GROUP BY question_key ORDER BY question_key LIMIT $most
 """
 
 
@@ -32,6 +76,7 @@ RANKED = """
 class RetrainParams:
     min_new_labels: int
     max_questions: int
+    max_thumbs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,49 +85,50 @@ class Frozen:
 
     interactions: int
     annotations: int
+    thumbs: int
     answered: int
     questions: int
     champion: str
+    baseline: str
+    data_digest: str
     changed: bool
 
 
 def freeze(workspace: Workspace) -> Frozen:
-    """Write data/frozen and its report. The champion is pinned as an input, so that evaluating against it is pure."""
+    """Write data/frozen and its report. The champion is pinned as an input, so that evaluating against it is pure; so is the
+    profile of the newest snapshot of other data, so that drift from it is."""
     params = workspace.params("retrain", RetrainParams)
     lake = Lake(workspace.lake)
-    # When an answer arrived is no property of the data either.
-    annotations = [replace(a, received=0) for a in latest_annotations(workspace)]
-    answered = "SEMI JOIN annotations USING (interaction_id) ORDER BY interaction_id"
-    # Where a log happened to be cut into segments is no property of the data; the lake still knows it by id.
-    interactions = [
-        replace(i, raw_segment="", raw_line=0) for i in lake.rows(Interaction, f"SELECT * FROM interactions {answered}")
-    ]
-    questions = lake.query(
-        """SELECT min_by(question, (ts, interaction_id)) AS question
-           FROM members JOIN interactions USING (interaction_id) WHERE side = 'train'
-           GROUP BY question_key ORDER BY question_key LIMIT $most""",
-        {"most": params.max_questions},
-    ).to_pylist()
+    annotations = latest_annotations(workspace)
+    known = metrics(workspace.params("feedback", FeedbackParams))
+    thumbs = query(lake, THUMBS.format(most=params.max_thumbs), known)
+    questions = lake.query(QUESTIONS, {"most": params.max_questions}).to_pylist()
     champion = registry.champion(workspace)
 
     staging = workspace.data / ".frozen.tmp"
     shutil.rmtree(staging, ignore_errors=True)
-    write_jsonl(staging / "interactions.jsonl", interactions)
-    write_jsonl(staging / "annotations.jsonl", annotations)
-    write_jsonl(staging / "members.jsonl", lake.rows(Member, f"SELECT * FROM members {answered}"))
-    sent = (
-        "SELECT * FROM candidates SEMI JOIN annotations USING (interaction_id) WHERE part <> '' ORDER BY interaction_id"
-    )
-    write_jsonl(staging / "candidates.jsonl", lake.rows(Candidate, sent))
+    answered = {a.interaction_id for a in annotations}
+    wanted = pa.table({"interaction_id": sorted(answered | set(thumbs["interaction_id"].to_pylist()))})
+    arrived: dict[str, int] = {}
+    exchanges = _noted(lake.stream(EXCHANGES, BATCH_ROWS, wanted=wanted), arrived)
+    interactions = shards.write(staging / "exchanges", Exchange, exchanges)
+    shards.write_rows(staging / "annotations", Given, [_given(a, arrived[a.interaction_id]) for a in annotations])
+    shards.write_rows(staging / "thumbs", Thumb, [Thumb(**r) for r in thumbs.to_pylist()])
     write_jsonl(staging / "questions.jsonl", questions)
     write_jsonl(staging / "catalogue.jsonl", catalogue(workspace))
     ranked = lake.query(RANKED).to_pylist()
     rows = [{"interaction_id": r["interaction_id"], "answers": orjson.loads(r["answers"])} for r in ranked]
     write_jsonl(staging / "answers.jsonl", rows)
+    write_jsonl(staging / "regression.jsonl", lake.query(FIXED).to_pylist())
+    anchors = workspace.data / "anchors.jsonl"
+    (staging / "anchors.jsonl").write_bytes(anchors.read_bytes() if anchors.is_file() else b"")
     (staging / "guidelines").mkdir()
     for version in sorted({a.guideline for a in annotations}):
         name = file_name(version)
         shutil.copyfile(workspace.data / "guidelines" / name, staging / "guidelines" / name)
+    data_digest = folder_digest(staging)
+    baseline, profile = _baseline(workspace, data_digest)
+    (staging / "baseline.json").write_bytes(canonical(profile) + b"\n")
     shutil.copytree(champion.folder, staging / "champion")
 
     changed = not workspace.frozen.is_dir() or folder_digest(staging) != folder_digest(workspace.frozen)
@@ -92,11 +138,14 @@ def freeze(workspace: Workspace) -> Frozen:
     else:
         shutil.rmtree(staging)
     report = {
-        "interactions": len(interactions),
+        "interactions": interactions,
         "annotations": len(annotations),
+        "thumbs": thumbs.num_rows,
         "answered": _answered(annotations, workspace.params("curate", AgreementParams).min_votes),
         "questions": len(questions),
         "champion": champion.version,
+        "baseline": baseline,
+        "data_digest": data_digest,
     }
     _write_if_changed(workspace.reports / "freeze.json", canonical(report) + b"\n")
     return Frozen(**report, changed=changed)
@@ -113,6 +162,30 @@ def new_labels(workspace: Workspace) -> int:
     before = snapshot.last(workspace)
     held = snapshot.report_at(workspace, before.commit, "freeze")["answered"] if before else 0
     return answered - held if answered - held >= least else 0
+
+
+def _noted(batches: Iterator[pa.Table], arrived: dict[str, int]) -> Iterator[pa.Table]:
+    """The batches as they come; when each interaction arrived is noted by the way."""
+    for batch in batches:
+        arrived |= zip(batch["interaction_id"].to_pylist(), batch["arrived"].to_pylist(), strict=True)
+        yield batch
+
+
+def _given(annotation: Annotation, arrived: int) -> Given:
+    # When an answer reached the loop is no property of the data.
+    values: dict[str, Any] = {f.name: getattr(annotation, f.name) for f in fields(Annotation)}
+    return Given(**values | {"received": 0}, arrived=arrived)
+
+
+def _baseline(workspace: Workspace, data_digest: str) -> tuple[str, dict[str, Any]]:
+    """The newest snapshot that holds other data, and its profile; ('', {}) where there is none.
+
+    Not simply the newest: freezing the same data again must give the same bytes.
+    """
+    for before in snapshot.history(workspace):
+        if snapshot.report_at(workspace, before.commit, "freeze")["data_digest"] != data_digest:
+            return before.tag, snapshot.report_at(workspace, before.commit, "profile")
+    return "", {}
 
 
 def _answered(annotations: list[Annotation], votes: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 import orjson
 
-from tasks.agreement import ANSWER, Agreement, AgreementParams, aggregate
+from tasks.agreement import ANSWER, Agreement, AgreementParams, aggregate, served_action
 from tasks.earning import Earning, EarningParams, Turn, earning
 from tasks.estimate import (
     Audited,
@@ -21,7 +21,6 @@ from tasks.estimate import (
     error_rate_in,
     trend,
 )
-from tasks.examples import served_action
 from tasks.guidelines import Guideline, newest, parse, touched
 from tasks.judged import DRAWN, Calibration, LLMJudgeParams, corrected_rate
 from tasks.judgements import Judgement, judgements

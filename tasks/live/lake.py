@@ -127,9 +127,11 @@ class Lake:
                 engine.register(name, table)
             return engine.execute(sql, parameters or {}).to_arrow_table()
 
-    def stream(self, sql: str, rows: int) -> Iterator[pa.Table]:
-        """Run SQL and hand the answer over in tables of up to about `rows` rows, so that it is never held whole."""
+    def stream(self, sql: str, rows: int, **tables: pa.Table) -> Iterator[pa.Table]:
+        """The same, with the answer handed over in tables of up to about `rows` rows, so that it is never held whole."""
         with self._engine(sql) as engine:
+            for name, table in tables.items():
+                engine.register(name, table)
             for batch in engine.execute(sql).to_arrow_reader(rows):
                 yield pa.Table.from_batches([batch])
 

@@ -245,7 +245,7 @@ def _metrics(workspace: Workspace, snapshot: Snapshot) -> dict[str, float]:
     metrics = {f"{who}_{m}": evaluation[who][m] for who in (CHAMPION, CHALLENGER) for m in ("right", "brier")}
     metrics |= {k: float(v) for k, v in verdict.get("primary", {}).items()}
     built, curated = report_at(workspace, snapshot.commit, "build"), report_at(workspace, snapshot.commit, "curate")
-    metrics |= {f"rows_{k}": float(built[k]) for k in ("sft", "preference", "holdout")}
+    metrics |= {f"rows_{side}_{table}": float(n) for side, of in built["rows"].items() for table, n in of.items()}
     if curated["alpha"] is not None:
         metrics["alpha"] = curated["alpha"]
     return metrics

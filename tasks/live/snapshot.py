@@ -165,6 +165,11 @@ def pinned_digest(workspace: Workspace) -> str:
 
 def last(workspace: Workspace) -> Snapshot | None:
     """The newest snapshot that HEAD contains, None before the first."""
+    return next(history(workspace), None)
+
+
+def history(workspace: Workspace) -> Iterator[Snapshot]:
+    """The snapshots that HEAD contains, the newest first."""
     tags = _git(
         workspace.root,
         "tag",
@@ -177,9 +182,7 @@ def last(workspace: Workspace) -> Snapshot | None:
     by_commit = {line.split()[1]: line.split()[2] for line in tags.splitlines()}
     for commit in _git(workspace.root, "rev-list", "--first-parent", "HEAD").splitlines():
         if commit in by_commit:
-            pinned = digest_at(workspace, commit)
-            return Snapshot(by_commit[commit], pinned, commit, False)
-    return None
+            yield Snapshot(by_commit[commit], digest_at(workspace, commit), commit, False)
 
 
 def digest_at(workspace: Workspace, commit: str) -> str:
@@ -204,8 +207,9 @@ def report(workspace: Workspace, name: str) -> dict[str, Any]:
 
 
 def _message(workspace: Workspace, tag: str, verdict: dict[str, Any]) -> str:
-    built = report(workspace, "build")
-    rows = f"{built['sft']} supervised, {built['preference']} preference, {built['holdout']} holdout rows"
+    made = report(workspace, "build")["rows"]
+    train, holdout = made["train"], made["holdout"]
+    rows = f"{train['sft']} supervised, {train['preference']} preference, {holdout['evaluation']} holdout rows"
     return f"{tag}: {verdict['decision']} on {rows}\n\n" + "\n".join(verdict["reasons"]) + "\n"
 
 

@@ -6,17 +6,18 @@ A table of exchanges (columns in `detector.COLUMNS`) in, a table of signals (the
 with a score in (0, 1]; where a detector sees nothing, it gives no row. To add one, append a `Detector` to a family's DETECTORS,
 or write a module with DETECTORS and name it in FAMILIES. docs/detectors.md lists them all.
 
-DuckDB is used here as a calculator: in memory, over the tables handed in, without access to anything outside.
+DuckDB is used as a calculator (tasks/calculator.py): over the tables handed in, without access to anything outside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.calculator import Engine
+from tasks.calculator import calculator as locked_in
 from tasks.records import Signal, arrow_schema
 from tasks.signals import answer, behaviour, feedback, formats, grounding, model, operations, retrieval, safety
 from tasks.signals.detector import ANSWER, COLUMNS, USER, Detector
@@ -44,7 +45,6 @@ ANSWER_SIDE = tuple(name for name, d in DETECTORS.items() if d.side == ANSWER)
 GOOD = (*(name for name, d in DETECTORS.items() if d.good), "judge_right")
 
 ROWS = 32_768  # at a time: some 100 MB with all that is derived from them
-MEMORY_LIMIT = "1GB"
 EVIDENCE = 500  # characters at most, for people to read
 # What is usual among the answers of one model to one prompt: medians and robust spreads (interquartile range / 1.349, which is
 # the standard deviation of a normal distribution) of logarithms, because lengths, times and costs are skewed.
@@ -93,24 +93,21 @@ def references(exchanges: pa.Table) -> pa.Table:
         return engine.execute(REFERENCE).to_arrow_table()
 
 
-def calculator(params: SignalParams | None = None) -> duckdb.DuckDBPyConnection:
+def calculator(params: SignalParams | None = None) -> Engine:
     """DuckDB in memory without a way out, knowing the terms of params.yaml."""
-    # One thread: two would each warm up every pattern's automaton, and the machine has other work (CPU seconds fall by a third).
-    settings = {"memory_limit": MEMORY_LIMIT, "enable_external_access": "false", "threads": "1"}
-    engine = duckdb.connect(":memory:", config=settings)
-    engine.execute("SET enable_progress_bar = false")  # it would go to stdout
+    engine = locked_in()
     for name in ("policy_terms", "safety_terms"):
         pattern = terms(getattr(params, name) if params else ())
         engine.execute(f"SET VARIABLE {name} = {_literal(pattern)}")
     return engine
 
 
-def _detected(engine: duckdb.DuckDBPyConnection, chunk: pa.Table, detectors: Sequence[Detector]) -> pa.Table:
+def _detected(engine: Engine, chunk: pa.Table, detectors: Sequence[Detector]) -> pa.Table:
     prepare(engine, chunk)
     return find(engine, detectors)
 
 
-def prepare(engine: duckdb.DuckDBPyConnection, chunk: pa.Table) -> None:
+def prepare(engine: Engine, chunk: pa.Table) -> None:
     """Make the table `exchanges` that detectors ask: the columns handed in, what was measured, what is usual."""
     engine.register("given", chunk)
     texts = engine.execute(f"SELECT {_EACH.format('contexts', 'text')} AS texts FROM given").to_arrow_table()
@@ -122,7 +119,7 @@ def prepare(engine: duckdb.DuckDBPyConnection, chunk: pa.Table) -> None:
     engine.register("exchanges", _beside(exchanges, engine.execute(_DERIVED).to_arrow_table()))
 
 
-def find(engine: duckdb.DuckDBPyConnection, detectors: Sequence[Detector]) -> pa.Table:
+def find(engine: Engine, detectors: Sequence[Detector]) -> pa.Table:
     """What the detectors find in the table `exchanges`."""
     signals = " UNION ALL ".join(_select(d) for d in detectors)
     found = engine.execute(

@@ -5,131 +5,170 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.agreement import ANSWER, AgreementParams, aggregate
-from tasks.examples import Curated, CuratedJudgement, Dropped, served_action
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks import shards
+from tasks.agreement import ANSWER, OTHER, SERVED, AgreedTable, AgreementParams, aggregate_table
+from tasks.calculator import Engine, calculator
+from tasks.frozen import Curated, CuratedJudgement, Dropped, Exchange, Given
 from tasks.guidelines import newest, parse
 from tasks.judgements import AGREED, judgements
 from tasks.overlap import Limits
 from tasks.params import load
-from tasks.records import (
-    Annotation,
-    Approved,
-    Candidate,
-    Interaction,
-    Member,
-    canonical,
-    read_jsonl,
-    read_records,
-    write_jsonl,
-)
+from tasks.records import Approved, canonical, content_id, read_jsonl, read_records, to_arrow
 from tasks.stages import PARAMS, run
+
+# The answer that each person wants: 'right' means the served one, and so does a correction that names it.
+VOTES = f"""
+    SELECT g.interaction_id, g.annotator, coalesce(s.id, '{SERVED}') AS right, g.role = 'expert' AS expert,
+           CASE WHEN g.value->>'verdict' = 'right' THEN coalesce(s.id, '{SERVED}')
+                ELSE coalesce(nullif(g.value->>'correction', ''), '{OTHER}') END AS said
+    FROM given g LEFT JOIN served s USING (interaction_id) WHERE g.kind = '{ANSWER}' ORDER BY g.ts, g.annotation_id
+"""
+SERVED_ANSWERS = """
+    SELECT e.interaction_id, max(a.id) AS id FROM exchanges e JOIN approved a ON stripped(e.response) = stripped(a.text)
+    GROUP BY e.interaction_id
+"""
+STRIPPED = "CREATE MACRO stripped(text) AS trim(text, ' ' || chr(9) || chr(10) || chr(13))"
+WHO = """
+    SELECT interaction_id, kind, to_json(list_sort(list_distinct(list(annotator))))::VARCHAR AS annotators,
+           max(guideline) AS guideline
+    FROM given GROUP BY interaction_id, kind
+"""
+LABELS = f"""
+    SELECT e.*, coalesce(s.id, '') AS served, l.verdict, l.target, coalesce(a.text, '') AS target_text, l.p_wrong, l.p_target,
+           l.votes, coalesce(a.kind, 'text') AS kind, coalesce(a.topic, '') AS topic, w.annotators, w.guideline,
+           CASE WHEN l.state <> 'agreed' THEN 'no_agreement'
+                WHEN l.target <> '' AND a.id IS NULL THEN 'answer_no_longer_approved' ELSE '' END AS reason
+    FROM exchanges e JOIN labels l USING (interaction_id)
+         JOIN who w ON w.interaction_id = e.interaction_id AND w.kind = '{ANSWER}'
+         LEFT JOIN served s ON s.interaction_id = e.interaction_id LEFT JOIN approved a ON a.id = l.target
+    ORDER BY e.arrived, e.interaction_id
+"""
 
 
 def curate(frozen: Path, out: Path, report: Path) -> None:
     """Aggregate annotations, keep what people agree on, and say what was dropped and why."""
     params = load(PARAMS, "curate", AgreementParams)
-    interactions = {i.interaction_id: i for i in read_records(frozen / "interactions.jsonl", Interaction)}
-    annotations = read_records(frozen / "annotations.jsonl", Annotation)
-    placed = {m.interaction_id: m for m in read_records(frozen / "members.jsonl", Member)}
-    sent = {c.interaction_id: c for c in read_records(frozen / "candidates.jsonl", Candidate)}
-    catalogue = {a.id: a for a in read_records(frozen / "catalogue.jsonl", Approved)}
-    by_text = {a.text.strip(): a for a in catalogue.values()}
+    dropped: list[Dropped] = []
+    verdicts, sides = Counter[str](), Counter[str]()
+    with calculator() as engine:
+        engine.execute(STRIPPED)
+        given = shards.table(frozen / "annotations", Given)
+        engine.register("given", given)
+        engine.register("approved", to_arrow(Approved, read_records(frozen / "catalogue.jsonl", Approved)))
+        engine.register("served", _served(engine, frozen))
+        engine.register("who", engine.execute(WHO).to_arrow_table())
+        agreement = aggregate_table(engine.execute(VOTES).to_arrow_table(), params)
+        engine.register("labels", agreement.labels)
 
-    served = {i: served_action(x.response, by_text) for i, x in interactions.items()}
-    agreement = aggregate(annotations, served, params)
-    curated, dropped = [], []
-    for label in agreement.labels:
-        interaction, member = interactions[label.interaction_id], placed[label.interaction_id]
-        target = catalogue.get(label.target)
-        if label.state != "agreed":
-            dropped.append(Dropped(label.interaction_id, "curate", "no_agreement"))
-        elif label.target and target is None:
-            dropped.append(Dropped(label.interaction_id, "curate", "answer_no_longer_approved"))
-        else:
-            candidate = sent[label.interaction_id]
-            curated.append(
-                Curated(
-                    interaction_id=label.interaction_id,
-                    group_id=member.group_id,
-                    side=member.side,
-                    part=candidate.part,
-                    propensity=candidate.propensity,
-                    messages=interaction.messages,
-                    contexts=interaction.contexts,
-                    question=interaction.question,
-                    response=interaction.response,
-                    served=served[label.interaction_id],
-                    verdict=label.verdict,
-                    target=label.target,
-                    target_text=target.text if target else "",
-                    p_wrong=label.p_wrong,
-                    p_target=label.p_target,
-                    votes=label.votes,
-                    kind=target.kind if target else "text",
-                    topic=target.topic if target else "",
-                )
-            )
-    judged = _judged(frozen, params, annotations, interactions, placed, sent, dropped)
-    write_jsonl(out / "labels.jsonl", curated)
-    write_jsonl(out / "judgements.jsonl", judged)
-    write_jsonl(out / "dropped.jsonl", dropped)
+        def kept() -> Iterator[pa.Table]:
+            for shard in shards.files(frozen / "exchanges"):
+                engine.register("exchanges", shards.one(shard, Exchange))
+                found = engine.execute(LABELS).to_arrow_table()
+                good = found.filter(pc.equal(found["reason"], ""))
+                verdicts.update(good["verdict"].to_pylist())
+                sides.update(good["side"].to_pylist())
+                bad = found.filter(pc.not_equal(found["reason"], "")).select(["interaction_id", "arrived", "reason"])
+                dropped.extend(_dropped(**row) for row in bad.to_pylist())
+                yield good
+
+        labels = shards.write(out / "labels", Curated, kept())
+    judged = _judged(frozen, params, given, dropped)
+    shards.write_rows(out / "judgements", CuratedJudgement, judged)
+    shards.write_rows(out / "dropped", Dropped, dropped)
     summary = {
-        "annotations": len(annotations),
-        "labels": len(curated),
+        "annotations": given.num_rows,
+        "labels": labels,
         "judgements": dict(Counter(j.kind for j in judged)),
         "dropped": dict(Counter(d.reason for d in dropped)),
-        "verdicts": dict(Counter(c.verdict for c in curated)),
-        "sides": dict(Counter(c.side for c in curated)),
-        "alpha": None if math.isnan(agreement.alpha) else round(agreement.alpha, 4),
+        "verdicts": dict(verdicts),
+        "sides": dict(sides),
+        "alpha": _rounded(agreement),
         "skills": agreement.skills,
     }
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_bytes(canonical(summary) + b"\n")
 
 
-def _judged(
-    frozen: Path,
-    params: AgreementParams,
-    annotations: list[Annotation],
-    interactions: dict[str, Interaction],
-    placed: dict[str, Member],
-    sent: dict[str, Candidate],
-    dropped: list[Dropped],
-) -> list[CuratedJudgement]:
+def _served(engine: Engine, frozen: Path) -> pa.Table:
+    """Which approved answer was served, of those interactions where it was one: (interaction_id, id)."""
+    found = [pa.schema([("interaction_id", pa.string()), ("id", pa.string())]).empty_table()]
+    for shard in shards.files(frozen / "exchanges"):
+        engine.register("exchanges", shards.one(shard, Exchange, ["interaction_id", "response"]))
+        found.append(engine.execute(SERVED_ANSWERS).to_arrow_table())
+    return pa.concat_tables(found)
+
+
+def _judged(frozen: Path, params: AgreementParams, given: pa.Table, dropped: list[Dropped]) -> list[CuratedJudgement]:
     """The agreed judgements of every kind but `answer`; what is not agreed goes to `dropped`."""
     texts = {p.stem: p.read_text(encoding="utf-8") for p in sorted((frozen / "guidelines").glob("*.md"))}
     kinds = {name: g.kind for name, g in newest(parse(n, t) for n, t in texts.items()).items()}
     answers = {row["interaction_id"]: row["answers"] for row in read_jsonl(frozen / "answers.jsonl")}
+    annotations = [Given(**row) for row in given.filter(pc.not_equal(given["kind"], ANSWER)).to_pylist()]
+    wanted = {a.interaction_id for a in annotations}
+    exchanges = {e.interaction_id: e for e in _exchanges(frozen, wanted)}
     rows = []
-    for name in sorted({a.kind for a in annotations} - {ANSWER}):
+    for name in sorted({a.kind for a in annotations}):
         of_kind = [a for a in annotations if a.kind == name]
+        people: dict[str, set[str]] = {}
+        for a in of_kind:
+            people.setdefault(a.interaction_id, set()).add(a.annotator)
         for j in judgements(kinds[name], of_kind, Limits(first=params.min_votes, sure=params.min_confidence)):
+            e = exchanges[j.interaction_id]
             if j.state != AGREED:
-                dropped.append(Dropped(j.interaction_id, "curate", f"no_agreement_on_{name}"))
+                dropped.append(_dropped(e.interaction_id, e.arrived, f"no_agreement_on_{name}"))
                 continue
-            i, m, c = interactions[j.interaction_id], placed[j.interaction_id], sent[j.interaction_id]
             rows.append(
                 CuratedJudgement(
-                    interaction_id=j.interaction_id,
+                    judgement_id=content_id("jd", name, e.interaction_id),
+                    interaction_id=e.interaction_id,
+                    arrived=e.arrived,
                     kind=name,
-                    group_id=m.group_id,
-                    side=m.side,
-                    part=c.part,
-                    propensity=c.propensity,
-                    messages=i.messages,
-                    contexts=i.contexts,
-                    question=i.question,
-                    response=i.response,
-                    answers=answers.get(j.interaction_id, []),
+                    group_id=e.group_id,
+                    side=e.side,
+                    part=e.part,
+                    propensity=e.propensity,
+                    session_id=e.session_id,
+                    user=e.user,
+                    tenant=e.tenant,
+                    language=e.language,
+                    messages=e.messages,
+                    contexts=e.contexts,
+                    tools=e.tools,
+                    question=e.question,
+                    response=e.response,
+                    answers=canonical(answers.get(e.interaction_id, [])).decode(),
                     value=j.value,
                     confidence=j.confidence,
                     votes=j.votes,
+                    annotators=canonical(sorted(people[e.interaction_id])).decode(),
                     guideline=j.guideline,
                 )
             )
     return rows
+
+
+def _exchanges(frozen: Path, wanted: set[str]) -> Iterator[Exchange]:
+    ids = pa.array(sorted(wanted), pa.string())
+    for shard in shards.files(frozen / "exchanges"):
+        found = shards.one(shard, Exchange)
+        yield from (Exchange(**row) for row in found.filter(pc.is_in(found["interaction_id"], ids)).to_pylist())
+
+
+def _dropped(interaction_id: str, arrived: int, reason: str) -> Dropped:
+    return Dropped(
+        dropped_id=content_id("dr", "curate", interaction_id, reason), arrived=arrived, interaction_id=interaction_id,
+        stage="curate", reason=reason, met="",
+    )  # fmt: skip
+
+
+def _rounded(agreement: AgreedTable) -> float | None:
+    return None if math.isnan(agreement.alpha) else round(agreement.alpha, 4)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,15 +11,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from tasks import shards
 from tasks.errors import INVALID, Refused
-from tasks.examples import HoldoutRow
+from tasks.examples import HOLDOUT, Evaluation
 from tasks.params import load
 from tasks.policy import Policy, Reply, folder_digest, reward
 from tasks.policy import load as load_policy
-from tasks.records import canonical, digest, read_records, write_jsonl
+from tasks.records import canonical, digest, write_jsonl
 from tasks.signals import SignalParams, detect
 from tasks.stages import PARAMS, run
 from tasks.verdict import Compared
@@ -33,7 +35,7 @@ class EvaluateParams:
 def evaluate(dataset: Path, model: Path, champion: Path, rows: Path, report: Path) -> None:
     """Ask both models the holdout's prompts. Raises Refused where there is nothing to ask."""
     params, terms = load(PARAMS, "evaluate", EvaluateParams), load(PARAMS, "signals", SignalParams)
-    holdout = read_records(dataset / "holdout.jsonl", HoldoutRow)
+    holdout = shards.read(dataset / "parquet" / HOLDOUT / "evaluation", Evaluation)
     if not holdout:
         raise Refused("the holdout is empty", "wait for more answers: the audit slice fills it", INVALID)
     with threadpool_limits(1):
@@ -47,7 +49,7 @@ def evaluate(dataset: Path, model: Path, champion: Path, rows: Path, report: Pat
     write_jsonl(rows / "rows.jsonl", compared)
     summary = {
         "n": len(compared),
-        "holdout_digest": digest((dataset / "holdout.jsonl").read_bytes()),
+        "holdout_digest": shards.content_digest(dataset / "jsonl" / HOLDOUT / "evaluation"),
         "rows_digest": digest((rows / "rows.jsonl").read_bytes()),
         "champion_digest": folder_digest(champion),
         "challenger_digest": folder_digest(model),
@@ -61,16 +63,18 @@ def evaluate(dataset: Path, model: Path, champion: Path, rows: Path, report: Pat
 def _ask(
     policy: Policy,
     judge: reward.RewardModel | None,
-    holdout: list[HoldoutRow],
+    holdout: list[Evaluation],
     params: EvaluateParams,
     terms: SignalParams,
 ) -> list[tuple[Reply, list[str]]]:
-    conversations, contexts = [h.messages for h in holdout], [h.contexts for h in holdout]
+    conversations, contexts, on_offer = (
+        [orjson.loads(getattr(h, name)) for h in holdout] for name in ("messages", "contexts", "offered")
+    )
     # One call for the prompts with answers on offer, one for those without: a policy sees one kind of question at a time.
     replies: dict[int, Reply] = {}
     for offered in (True, False):
-        rows = [k for k, h in enumerate(holdout) if bool(h.offered) is offered]
-        texts = [[o["text"] for o in holdout[k].offered] for k in rows] if offered else None
+        rows = [k for k in range(len(holdout)) if bool(on_offer[k]) is offered]
+        texts = [[o["text"] for o in on_offer[k]] for k in rows] if offered else None
         answered = (
             policy.respond([conversations[k] for k in rows], [contexts[k] for k in rows], 1, texts) if rows else []
         )
@@ -82,7 +86,7 @@ def _ask(
             "interaction_id": [h.example_id for h in holdout],
             "question": [next(m["content"] for m in reversed(c) if m["role"] == "user") for c in conversations],
             "response": responses,
-            "contexts": [canonical(c).decode() for c in contexts],
+            "contexts": [h.contexts for h in holdout],
             "finish_reason": ["stop"] * len(ordered),
             "confidence": [r.confidence for r in ordered],
             "reward": judge.goodness(conversations, contexts, responses) if judge else [None] * len(ordered),
@@ -94,10 +98,10 @@ def _ask(
     return [(r, sorted(fired.get(h.example_id, []))) for r, h in zip(ordered, holdout, strict=True)]
 
 
-def _right(reply: Reply, row: HoldoutRow) -> bool:
+def _right(reply: Reply, row: Evaluation) -> bool:
     """The rated verdict of the text that was picked; or the very text of the right answer."""
-    if row.offered:
-        return next(o["right"] for o in row.offered if o["text"] == reply.text)
+    if offered := orjson.loads(row.offered):
+        return next(o["right"] for o in offered if o["text"] == reply.text)
     return reply.text.strip() == row.target_text.strip()
 
 

@@ -6,10 +6,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import orjson
 from threadpoolctl import threadpool_limits
 
+from tasks import shards
 from tasks.errors import Refused
-from tasks.examples import Preference, Supervised
+from tasks.examples import TRAIN, Preference, Supervised
 from tasks.params import load
 from tasks.policy import KINDS, TrainParams, answers, folder_digest, reward
 from tasks.policy.encoder import Encoder, EncoderParams
@@ -23,12 +25,12 @@ def train(frozen: Path, dataset: Path, model: Path, report: Path) -> None:
     if params.policy not in KINDS:
         raise Refused(f"params.yaml: train.policy is {params.policy!r}", f"one of {', '.join(KINDS)}")
     catalogue = read_records(frozen / "catalogue.jsonl", Approved)
-    questions = [row["question"] for row in read_jsonl(dataset / "questions.jsonl")]
-    sft = read_records(dataset / "sft.jsonl", Supervised)
-    preference = read_records(dataset / "preference.jsonl", Preference)
+    questions = [row["question"] for row in read_jsonl(frozen / "questions.jsonl")]
+    sft = shards.read(dataset / "parquet" / TRAIN / "sft", Supervised)
+    preference = shards.read(dataset / "parquet" / TRAIN / "preference", Preference)
     shutil.rmtree(model, ignore_errors=True)
     with threadpool_limits(1):
-        answered = [m["content"] for p in preference for m in (*p.chosen, *p.rejected)]
+        answered = [text for p in preference for text in (_text(p.chosen), _text(p.rejected))]
         texts = [*answers.described(catalogue), *questions, *dict.fromkeys(answered)]
         encoder = Encoder.fit(texts, load(PARAMS, "encoder", EncoderParams).dimensions)
         judge = _reward(encoder, preference)
@@ -57,9 +59,9 @@ def _answers(
     catalogue: list[Approved], encoder: Encoder, sft: list[Supervised], preference: list[Preference]
 ) -> answers.AnswersPolicy:
     known = {a.id for a in catalogue}
-    taught = [answers.Taught(x.messages[:-1], x.action, x.weight, x.group_id) for x in sft if x.action in known]
+    taught = [answers.Taught(orjson.loads(x.messages)[:-1], x.action, x.weight, x.group_id) for x in sft if x.action in known]
     preferred = [
-        answers.Preferred(x.prompt, x.chosen_action, x.rejected_action)
+        answers.Preferred(orjson.loads(x.prompt), x.chosen_action, x.rejected_action)
         for x in preference
         if x.chosen_action in known and x.rejected_action in known
     ]
@@ -71,8 +73,14 @@ def _reward(encoder: Encoder, preference: list[Preference]) -> reward.RewardMode
     params = load(PARAMS, "reward", reward.RewardParams)
     if len(preference) < params.min_pairs:
         return None
-    pairs = [reward.Pair(x.prompt, x.contexts, x.chosen[0]["content"], x.rejected[0]["content"]) for x in preference]
+    pairs = [
+        reward.Pair(orjson.loads(x.prompt), orjson.loads(x.contexts), _text(x.chosen), _text(x.rejected)) for x in preference
+    ]
     return reward.train(pairs, encoder, params)
+
+
+def _text(messages: str) -> str:
+    return orjson.loads(messages)[0]["content"]
 
 
 def main(argv: list[str] | None = None) -> int:
