@@ -23,7 +23,7 @@ from tasks.reliability import Answer, choices
 ANSWER = "answer"  # the kind of judgement that this module is about
 SERVED, OTHER = "(what was served)", "(something else)"
 # An alpha of so many items has an interval narrower than any decision needs; of a million it would take minutes.
-ITEMS_FOR_ALPHA = 20_000
+ITEMS_FOR_ALPHA = 5_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from typing import Any
 import orjson
 import pytest
 
-from tasks.examples import CuratedJudgement, judgement_examples, ranked, written
+from tasks.examples import TABLES, judged
+from tasks.frozen import CuratedJudgement
 from tasks.judgements import AGREED, OPEN, Judgement, judgements
 from tasks.kinds import KINDS, checked
 from tasks.overlap import Decision, Limits
 from tasks.records import Annotation, canonical
-from tests.handmade import annotation
+from tests.handmade import NOON, annotation
 from tests.tool_conformance import APPROVED, VALUES, ask
 
 LIMITS = Limits(first=2, most=5, sure=0.9)
@@ -124,41 +125,85 @@ def test_a_field_that_is_asked_only_sometimes_goes_with_what_it_depends_on():
 
 def judgement(kind: str, value: dict[str, Any], **changes: Any) -> CuratedJudgement:
     made = CuratedJudgement(
-        interaction_id="ix_1", kind=kind, group_id="gr_1", side="train", part="mined", propensity=0.5,
-        messages='[{"content":"when?","role":"user"}]', contexts="[]", question="when?", response="In ten days.",
-        answers=[{"id": i, "text": f"text {i}"} for i in "abc"], value=canonical(value).decode(), confidence=0.9, votes=2,
-        guideline=f"{kind}/1",
+        judgement_id="jd_1", interaction_id="ix_1", arrived=NOON, kind=kind, group_id="gr_1", side="train", part="mined",
+        propensity=0.5, session_id="s-1", user="", tenant="", language="en", messages='[{"content":"when?","role":"user"}]',
+        contexts='[{"id":"kb","text":"Refunds take five days."},{"id":"faq","text":"Bikes."}]', tools="[]", question="when?",
+        response="In ten days.", answers=canonical([{"id": i, "text": f"text {i}"} for i in "abc"]).decode(),
+        value=canonical(value).decode(), confidence=0.9, votes=2, annotators='["ana"]', guideline=f"{kind}/1",
     )  # fmt: skip
     return replace(made, **changes)
 
 
+def made(j: CuratedJudgement) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for table, row in judged.examples(j):
+        assert isinstance(row, TABLES[table].row) and j.side in TABLES[table].sides
+        found.setdefault(table, []).append(row)
+    return found
+
+
+def texts(pair: Any) -> tuple[str, str]:
+    return tuple(orjson.loads(m)[-1]["content"] for m in (pair.chosen, pair.rejected))
+
+
 def test_a_written_answer_teaches_and_is_preferred_to_what_was_served():
-    sft, pairs = written(
-        [judgement("correction", {"text": "In five days."}), judgement("sentiment", {"sentiment": "neutral"})]
-    )
-    assert [x.messages[-1] for x in sft] == [{"role": "assistant", "content": "In five days."}]
-    assert [(p.chosen[0]["content"], p.rejected[0]["content"], p.origin) for p in pairs] == [
-        ("In five days.", "In ten days.", "written")
-    ]
-    unchanged = written([judgement("correction", {"text": "In ten days."})])
-    assert (len(unchanged[0]), unchanged[1]) == (1, [])
+    found = made(judgement("correction", {"text": "In five days."}))
+    (row,), (pair,) = found["sft"], found["preference"]
+    assert orjson.loads(row.messages)[-1] == {"role": "assistant", "content": "In five days."}
+    assert (texts(pair), pair.origin, pair.author) == (("In five days.", "In ten days."), "written", "person")
+    assert list(made(judgement("correction", {"text": "In ten days."}))) == ["sft"]
 
 
 def test_a_ranking_makes_a_pair_of_each_two_that_differ_and_none_with_an_unacceptable_winner():
-    pairs = ranked([judgement("ranking", {"ranks": [["b"], ["a", "c"]], "unacceptable": []})])
-    assert [(p.chosen[0]["content"], p.rejected[0]["content"]) for p in pairs] == [
-        ("text b", "text a"),
-        ("text b", "text c"),
-    ]
-    assert ranked([judgement("ranking", {"ranks": [["a"], ["b"], ["c"]], "unacceptable": ["a", "b", "c"]})]) == []
+    found = made(judgement("ranking", {"ranks": [["b"], ["a", "c"]], "unacceptable": []}))
+    assert [texts(p) for p in found["preference"]] == [("text b", "text a"), ("text b", "text c")]
+    assert [texts(r) for r in found["reward"]] == [("text b", "text a"), ("text b", "text c")]
+    assert made(judgement("ranking", {"ranks": [["a"], ["b"], ["c"]], "unacceptable": ["a", "b", "c"]})) == {}
 
 
-def test_every_judgement_is_an_example_on_its_own_side_of_the_wall():
-    rows = [judgement("spans", {"spans": []}), judgement("rubric", {"tone": 4}, interaction_id="ix_2", side="holdout")]
-    examples = judgement_examples(rows)
-    assert [(x.kind, x.split, x.value) for x in examples] == [
-        ("spans", "train", {"spans": []}),
-        ("rubric", "holdout", {"tone": 4}),
-    ]
-    assert len({x.example_id for x in examples}) == 2
-    assert orjson.loads(orjson.dumps(examples[0].value)) == {"spans": []}
+def test_the_further_apart_two_answers_are_ranked_the_larger_the_margin():
+    found = made(judgement("ranking", {"ranks": [["b"], ["a"], ["c"]], "unacceptable": []}))
+    assert {texts(r): r.margin for r in found["reward"]} == {
+        ("text b", "text a"): 0.5, ("text b", "text c"): 1.0, ("text a", "text c"): 0.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["correction", "ranking"])
+def test_nothing_of_the_holdout_trains(kind: str):
+    value = {"text": "In five days."} if kind == "correction" else {"ranks": [["b"], ["a"], ["c"]], "unacceptable": []}
+    assert made(judgement(kind, value, side="holdout")) == {}
+
+
+def test_marked_spans_become_tags_of_tokens_and_say_whether_the_answer_is_grounded():
+    marked = [{"start": 3, "end": 11, "text": "ten days", "label": "contradicted"}]
+    found = made(judgement("spans", {"spans": marked}, side="holdout"))
+    (row,), (grounding,) = found["spans"], found["grounding"]
+    assert list(zip(orjson.loads(row.tokens), orjson.loads(row.tags), strict=True)) == [
+        ("In", "O"), ("ten", "B-contradicted"), ("days", "I-contradicted"), (".", "O"),
+    ]  # fmt: skip
+    assert (row.task, row.text, orjson.loads(row.spans)) == ("hallucination", "In ten days.", marked)
+    assert grounding.grounded is False
+    assert made(judgement("spans", {"spans": []}))["grounding"][0].grounded is True
+
+
+def test_two_names_beside_each_other_are_two():
+    marked = [{"start": 0, "end": 3, "text": "Ann", "label": "person"}, {"start": 4, "end": 7, "text": "Ben", "label": "person"}]
+    (row,) = made(judgement("entities", {"entities": marked}, question="Ann Ben went"))["spans"]
+    assert orjson.loads(row.tags) == ["B-person", "B-person", "O"] and row.task == "entities"
+
+
+def test_every_document_with_a_grade_is_a_row_of_its_own():
+    rows = made(judgement("relevance", {"grades": {"0": 3, "1": 0}}))["retrieval"]
+    assert [(r.query, r.document_id, r.document, r.grade) for r in rows] == [
+        ("when?", "kb", "Refunds take five days.", 3), ("when?", "faq", "Bikes.", 0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"answer"}))
+def test_every_kind_of_judgement_becomes_rows(kind: str):
+    rows = judged.examples(judgement(kind, VALUES[kind][0], question=ask(kind).question, response=ask(kind).response,
+                                     contexts=canonical(ask(kind).contexts).decode(),
+                                     answers=canonical(ask(kind).answers).decode()))  # fmt: skip
+    ids = [row.example_id for _, row in rows]
+    assert rows and len(set(ids)) == len(ids)
+    assert all(row.guideline == f"{kind}/1" and row.weight == 0.9 for _, row in rows)

@@ -10,14 +10,17 @@ text: equal labels give equal bytes, and a million labels are a matter of second
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import fields
 from hashlib import md5
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.calculator import Engine
-from tasks.examples import APPROVED, MODEL, TABLES
+from tasks.examples import APPROVED, MODEL, TABLES, Preference
+from tasks.frozen import Curated
 from tasks.records import arrow_schema, canonical
 
 MACROS = f"""
@@ -47,13 +50,13 @@ SFT = f"""
 # one is to prefer it to the others.
 PAIRS = f"""
     WITH retrieved AS (
-        SELECT interaction_id, unnest(from_json(contexts, '[{{"text": "VARCHAR"}}]')).text AS text,
-               generate_subscripts(from_json(contexts, '["JSON"]'), 1) AS place
-        FROM labels WHERE verdict = 'right' AND target <> '' AND contexts <> '[]'
+        SELECT interaction_id, target, unnest(texts) AS text, generate_subscripts(texts, 1) AS place
+        FROM (SELECT interaction_id, target, json_extract_string(contexts, '$[*].text') AS texts
+              FROM labels WHERE verdict = 'right' AND target <> '' AND contexts <> '[]')
     ), other AS (
         SELECT r.interaction_id, arg_min(a.id, r.place) AS id, arg_min(a.text, r.place) AS text
-        FROM retrieved r JOIN approved a ON stripped(r.text) = stripped(a.text) JOIN labels l USING (interaction_id)
-        WHERE a.id <> l.target GROUP BY r.interaction_id
+        FROM retrieved r JOIN approved a ON stripped(r.text) = stripped(a.text)
+        WHERE a.id <> r.target GROUP BY r.interaction_id
     )
     SELECT example_id('preference', interaction_id) AS example_id, '' AS beside, {COMMON}, origin, '{APPROVED}' AS author,
            round(p_target, 6) AS weight, messages AS prompt, contexts, alone(said(target_text)) AS chosen,
@@ -66,7 +69,7 @@ PAIRS = f"""
         WHERE l.verdict = 'right' AND l.target <> ''
     ) ORDER BY arrived, example_id
 """
-# Two answers of opposite verdict to the very same prompt; `opposites` holds the worse ones, `met` who meets whom.
+# Two answers of opposite verdict to the very same prompt: `met` says who meets whom.
 OPPOSITES = f"""
     SELECT example_id('preference', l.interaction_id || '+' || m.wrong_id) AS example_id, m.wrong_id AS beside, {COMMON},
            'opposite_verdicts' AS origin, '{MODEL}' AS author, round(least(p_target, m.p_wrong), 6) AS weight, messages AS prompt,
@@ -96,6 +99,15 @@ PROMPTS = f"""
            ) || ']' AS checks
     FROM ({RIGHT}) WHERE message IS NOT NULL ORDER BY arrived, example_id
 """
+MEETING = ["interaction_id", "messages", "contexts", "response", "served", "verdict", "target", "p_wrong"]
+RATED = """
+    SELECT interaction_id, response, served, verdict, p_wrong, md5(messages || contexts) AS prompt FROM rows WHERE target = ''
+"""
+MEETINGS = """
+    SELECT r.interaction_id AS right_id, w.interaction_id AS wrong_id, w.response AS wrong_response, w.served AS wrong_served,
+           w.p_wrong
+    FROM rated r JOIN rated w USING (prompt) WHERE r.verdict = 'right' AND w.verdict = 'wrong' ORDER BY right_id, wrong_id
+"""
 # A person or a refusal is due: what should have been done, and what was said instead.
 SAFETY = f"""
     SELECT example_id('safety', interaction_id) AS example_id, '' AS beside, {COMMON}, 'label' AS origin, '' AS author,
@@ -120,13 +132,27 @@ def examples(engine: Engine, labels: pa.Table, met: pa.Table, confirmed: Collect
     engine.register("met", met)
     made = {"sft": _weighed(engine.execute(SFT).to_arrow_table(), confirmed)}
     pairs = [engine.execute(sql).to_arrow_table() for sql in (PAIRS, OPPOSITES)]
-    schema = arrow_schema(TABLES["preference"].row)
-    made["preference"] = pa.concat_tables([p.select(schema.names).cast(schema) for p in pairs])
+    schema = arrow_schema(Preference)
+    pairs = [p.select(schema.names).cast(schema) for p in pairs]
+    made["preference"] = _canonical(pa.concat_tables(pairs), Preference)
     engine.register("preference", made["preference"])
     for name, sql in (("unpaired", UNPAIRED), ("reward", REWARD), ("prompts", PROMPTS), ("safety", SAFETY)):
         made[name] = engine.execute(sql).to_arrow_table()
     order = [("arrived", "ascending"), ("example_id", "ascending")]
-    return {name: table.sort_by(order) for name, table in made.items()}
+    return {name: _canonical(table, TABLES[name].row).sort_by(order) for name, table in made.items()}
+
+
+def meetings(engine: Engine, labels: Iterable[pa.Table]) -> pa.Table:
+    """Answers to the very same prompt of which one was right and one wrong, where nobody named what should have been said.
+
+    `labels` hold the columns MEETING; the result is what `examples` takes as `met`.
+    """
+    rated = []
+    for rows in (arrow_schema(Curated).empty_table().select(MEETING), *labels):
+        engine.register("rows", rows)
+        rated.append(engine.execute(RATED).to_arrow_table())
+    engine.register("rated", pa.concat_tables(rated))
+    return engine.execute(MEETINGS).to_arrow_table()
 
 
 def due(engine: Engine, labels: pa.Table) -> pa.Table:
@@ -137,6 +163,15 @@ def due(engine: Engine, labels: pa.Table) -> pa.Table:
 
 def turn_key(session_id: str, text: str) -> bytes:
     return md5(f"{session_id}\n{text.strip()}".encode(errors="surrogatepass"), usedforsecurity=False).digest()
+
+
+def _canonical(table: pa.Table, row: type) -> pa.Table:
+    """The table with its JSON as `canonical` writes it: DuckDB writes control characters in capitals, \\u001F."""
+    for name in (f.name for f in fields(row) if f.type == "Json"):
+        if pc.any(pc.match_substring(table[name], "\\u00")).as_py():
+            texts = [canonical(orjson.loads(t)).decode() if "\\u00" in t else t for t in table[name].to_pylist()]
+            table = table.set_column(table.column_names.index(name), name, pa.array(texts, pa.string()))
+    return table
 
 
 def _weighed(sft: pa.Table, confirmed: Collection[bytes]) -> pa.Table:

@@ -29,13 +29,6 @@ from tasks.stages import PARAMS, run
 # What decides whether a label becomes an example; the rest of it is read when it does.
 DECIDING = ("interaction_id", "arrived", "group_id", "side", "session_id", "user", "question", "response", "served", "verdict",
             "target", "p_wrong", "language", "topic")  # fmt: skip
-# Answers to the very same prompt of which one was right and one wrong, where nobody named what should have been said.
-RATED = "SELECT interaction_id, response, served, verdict, p_wrong, md5(messages || contexts) AS prompt FROM rows"
-MEETINGS = """
-    SELECT r.interaction_id AS right_id, w.interaction_id AS wrong_id, w.response AS wrong_response, w.served AS wrong_served,
-           w.p_wrong
-    FROM rated r JOIN rated w USING (prompt) WHERE r.verdict = 'right' AND w.verdict = 'wrong' ORDER BY right_id, wrong_id
-"""
 IN_ORDER = [("arrived", "ascending"), ("example_id", "ascending")]
 
 
@@ -142,17 +135,10 @@ def _confirmed(labels: pa.Table) -> set[bytes]:
 
 
 def _meetings(engine: Engine, curated: Path, kept: dict[str, int]) -> pa.Table:
-    """Which wrong answers each right answer met, of those kept and without a known target."""
-    columns = ["interaction_id", "messages", "contexts", "response", "served", "verdict", "target", "p_wrong"]
-    rated = []
-    for shard in shards.files(curated / "labels"):
-        rows = shards.one(shard, Curated, columns)
-        rows = rows.filter(pc.and_(pc.equal(rows["target"], ""), pc.is_in(rows["interaction_id"], pa.array(kept, pa.string()))))
-        engine.register("rows", rows)
-        rated.append(engine.execute(RATED).to_arrow_table())
-    engine.register("rows", arrow_schema(Curated).empty_table())
-    engine.register("rated", pa.concat_tables([engine.execute(RATED).to_arrow_table(), *rated]))
-    return engine.execute(MEETINGS).to_arrow_table()
+    """Which wrong answers each right answer met, of those that are kept."""
+    ids = pa.array(kept, pa.string())
+    tables = (shards.one(shard, Curated, labelled.MEETING) for shard in shards.files(curated / "labels"))
+    return labelled.meetings(engine, (rows.filter(pc.is_in(rows["interaction_id"], ids)) for rows in tables))
 
 
 def _with_copies(rows: pa.Table, kept: dict[str, int]) -> pa.Table:
