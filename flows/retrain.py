@@ -67,6 +67,7 @@ def retrain(workspace: Path, force: bool = False) -> Retrained | None:
                 run_stage(workspace, stage)
             published = publish_snapshot(workspace)
         else:
+            snapshot.push_pending(place)
             published = snapshot.last(place)
             if published is None or registry.is_recorded(place, published):
                 return None
