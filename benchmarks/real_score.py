@@ -207,7 +207,7 @@ def _finite(value: float) -> float | None:
 
 def _picks(dataset: Path) -> dict[str, Any]:
     """Share of right picks on the held-out sources: chance, the first, the shortest, the best grounded, and the oracle."""
-    rows = list(read_jsonl(dataset / "holdout.jsonl"))
+    rows = _sealed(dataset)
     ways = {
         "first offered": lambda r: r["offered"][0]["right"],
         "chance": lambda r: np.mean([o["right"] for o in r["offered"]]),
@@ -219,9 +219,14 @@ def _picks(dataset: Path) -> dict[str, Any]:
     return {"sources": len(rows), "offered": round(float(np.mean([len(r["offered"]) for r in rows])), 2), **shares}
 
 
+def _sealed(dataset: Path) -> list[dict[str, Any]]:
+    shards = sorted((dataset / "jsonl" / "holdout" / "evaluation").glob("*.jsonl"))
+    return [row for shard in shards for row in read_jsonl(shard)]
+
+
 def _against_best_grounded(data: Path) -> dict[str, Any]:
     """Is the reward model better than its own strongest feature, which needs no label at all?"""
-    rows = {r["example_id"]: r for r in read_jsonl(data / "dataset" / "holdout.jsonl")}
+    rows = {r["example_id"]: r for r in _sealed(data / "dataset")}
     compared = list(read_jsonl(data / "evaluation" / "rows.jsonl"))
     plain = [_best_grounded(rows[c["example_id"]]) for c in compared]
     return asdict(paired([c["challenger_right"] for c in compared], plain, [c["group_id"] for c in compared], 0.95))

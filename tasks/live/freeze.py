@@ -52,7 +52,7 @@ THUMBS = f"""
                     FROM (SELECT "user", ts FROM interactions UNION ALL SELECT "user", ts FROM feedback) GROUP BY "user") u
               ON u."user" = r."user"
     WHERE r.polarity IN (1, -1) AND r.source_kind IN ('human_end_user', 'unknown') AND m.side = 'train'
-    ORDER BY md5(r.feedback_id) LIMIT {{most}}
+    ORDER BY md5(r.feedback_id)
 """
 # What was ranked, as people saw it.
 RANKED = """
@@ -101,7 +101,7 @@ def freeze(workspace: Workspace) -> Frozen:
     lake = Lake(workspace.lake)
     annotations = latest_annotations(workspace)
     known = metrics(workspace.params("feedback", FeedbackParams))
-    thumbs = query(lake, THUMBS.format(most=params.max_thumbs), known)
+    thumbs = query(lake, f"{THUMBS} LIMIT {params.max_thumbs}", known)
     questions = lake.query(QUESTIONS, {"most": params.max_questions}).to_pylist()
     champion = registry.champion(workspace)
 

@@ -1,0 +1,105 @@
+"""What goes through the door: whom people answered, what users said of it, which failures were fixed; the same bytes each time."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks import shards
+from tasks.frozen import Exchange, Given, Thumb
+from tasks.live.capture import capture
+from tasks.live.freeze import freeze
+from tasks.live.lake import Lake
+from tasks.live.snapshot import COMMITTER
+from tasks.live.workspace import Workspace
+from tasks.policy import folder_digest
+from tasks.records import Asked, Cluster, Member, content_id, read_jsonl
+from tests.conftest import git
+from tests.handmade import NOON, annotation, asked, candidate, log, said, workspace
+
+pytestmark = pytest.mark.slow  # the champion comes from a real MLflow store
+
+
+def ix(name: str) -> str:
+    return content_id("ix", "flywheel", "", name)
+
+
+def ask(name: str, ts: int) -> Asked:
+    return Asked(
+        f"as_{name}", "bt_1", f"cd_{name}", ix(name), "answer", "", 1, "annotator", 2, "answer/1", "[]", False, "files", 0, ts
+    )
+
+
+def cluster(turn: int, state: str, exemplars: str) -> Cluster:
+    return Cluster(
+        f"ct_{turn}", "cl_1", turn, "bt_1", f"money {turn}", state, 5, 50, 0.1, 0.0, 1.0, 1, turn, "", exemplars, 0, 0, 0, 0
+    )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    """Five exchanges: people answered r1 and h1 (holdout), users rated r1, r2 and h1, nobody looked at r3; r4 a machine scored."""
+    made = workspace(tmp_path / "work")
+    git(made.root, "init", "--quiet")
+    git(made.root, *COMMITTER, "commit", "--quiet", "--allow-empty", "-m", "workspace")
+    log(
+        made.inbox / "logs.jsonl",
+        *(asked(name, session_id=f"s-{name}") for name in ("r1", "r2", "r3", "r4", "h1")),
+        said("f1", "r1", value=True),
+        said("f2", "r1", value=False, time="2026-01-05T12:09:00Z"),
+        said("f3", "r2", value=True, user_id="u-2"),
+        said("f4", "h1"),
+        said("f5", "r4", source="llm_judge"),
+    )
+    capture(made)
+    lake = Lake(made.lake)
+    sides = {name: "holdout" if name == "h1" else "train" for name in ("r1", "r2", "r3", "r4", "h1")}
+    lake.append("members", [Member(ix(n), f"gr_{n}", side, f"qk_{n}") for n, side in sides.items()])
+    lake.append("asks", [ask("r1", NOON + 7), replace(ask("r1", NOON + 9), ask_id="as_again"), ask("h1", NOON + 3)])
+    drawn = [("r1", "mined"), ("h1", "audit_holdout"), ("r3", "")]
+    lake.append("candidates", [replace(candidate(n, part), interaction_id=ix(n), side=sides[n]) for n, part in drawn])
+    answers = [replace(annotation(n, w), interaction_id=ix(n)) for n in ("r1", "h1") for w in "ab"]
+    lake.append("annotations", answers)
+    lake.append("clusters", [
+        cluster(1, "born", f'["{ix("r1")}"]'), cluster(2, "fixed", f'["{ix("h1")}"]'), cluster(3, "regressed", f'["{ix("r1")}"]'),
+    ])  # fmt: skip
+    return made
+
+
+def test_what_people_answered_and_users_rated_is_frozen_with_its_place(place: Workspace):
+    report = freeze(place)
+    rows = {e.interaction_id: e for e in shards.read(place.frozen / "exchanges", Exchange)}
+    assert set(rows) == {ix("r1"), ix("r2"), ix("h1")} and report.interactions == 3
+    assert (rows[ix("r1")].arrived, rows[ix("r1")].part, rows[ix("r1")].side) == (NOON + 7, "mined", "train")
+    assert (rows[ix("h1")].arrived, rows[ix("h1")].part, rows[ix("h1")].side) == (NOON + 3, "audit_holdout", "holdout")
+    assert (rows[ix("r2")].arrived, rows[ix("r2")].part) == (rows[ix("r2")].ts, "")
+    answers = shards.read(place.frozen / "annotations", Given)
+    assert {(a.interaction_id, a.annotator, a.arrived) for a in answers} == {
+        (ix("r1"), "a", NOON + 7), (ix("r1"), "b", NOON + 7), (ix("h1"), "a", NOON + 3), (ix("h1"), "b", NOON + 3),
+    }  # fmt: skip
+
+
+def test_a_users_last_word_counts_and_neither_a_machines_nor_one_about_the_holdout(place: Workspace):
+    freeze(place)
+    thumbs = shards.read(place.frozen / "thumbs", Thumb)
+    assert {(t.interaction_id, t.polarity) for t in thumbs} == {(ix("r1"), -1), (ix("r2"), 1)}
+    assert all(t.user and t.user_since <= t.ts for t in thumbs)
+
+
+def test_a_cluster_that_was_fixed_once_stays_in_the_regression_suite(place: Workspace):
+    freeze(place)
+    assert list(read_jsonl(place.frozen / "regression.jsonl")) == [
+        {"cluster_id": "cl_1", "cluster": "money 2", "interactions": sorted([ix("r1"), ix("h1")])}
+    ]
+
+
+def test_an_equal_lake_gives_equal_bytes_and_says_so(place: Workspace):
+    assert freeze(place).changed
+    first = folder_digest(place.frozen)
+    again = freeze(place)
+    assert not again.changed and folder_digest(place.frozen) == first
+    shutil.rmtree(place.frozen)
+    assert freeze(place).changed and folder_digest(place.frozen) == first
