@@ -62,6 +62,7 @@ def retrain(workspace: Path, force: bool = False) -> Retrained | None:
     place = find(workspace)
     with place.lock("snapshot"):
         if force or new_labels(place):
+            snapshot.ready(place)  # before an hour is spent on what may not be committed
             freeze_lake(workspace)
             for stage in snapshot.stages(place):
                 run_stage(workspace, stage)

@@ -207,7 +207,7 @@ def _differs(old: pa.ChunkedArray, new: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _any(masks: list[Any], rows: int) -> Any:
-    found: Any = pa.array([False] * rows)
+    found: Any = pa.array([False] * rows, pa.bool_())
     for mask in masks:
         found = pc.or_(found, mask)
     return found

@@ -229,7 +229,8 @@ def _log_changes(workspace: Workspace, tag: str, decision: str) -> str:
 
 
 def _refuse_elsewhere(workspace: Workspace, tag: str, commit: str) -> None:
-    if not _git(workspace.root, "branch", "--contains", commit, "--list", _git(workspace.root, "rev-parse", "--abbrev-ref", "HEAD")):
+    branch = _git(workspace.root, "rev-parse", "--abbrev-ref", "HEAD")
+    if not _git(workspace.root, "branch", "--contains", commit, "--list", branch):
         raise Refused(
             f"{tag} was made on another branch (commit {commit[:12]}), and this one doesn't contain it",
             f"git merge {tag}, or git switch to the branch that has it",
