@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tasks.live import snapshot, store
 from tasks.live.repository import COMMITTER, git
 from tasks.live.workspace import Workspace
@@ -22,7 +24,7 @@ STAGE = '''
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from tasks.card import card
+from tasks.card import card, reports
 from tasks.card.facts import AboutParams, people_of, survey
 from tasks.records import canonical
 from tests.tables import ABOUT, example, label, write_dataset, write_labels
@@ -31,13 +33,17 @@ def row(table, n):
     return example(table, n, **(said["changes"].get(str(n), {}) if table in ("sft", "safety") else {}))
 write_labels(Path("data/curated"), [label(n, target=said["targets"].get(str(n), "refund")) for n in range(said["rows"])])
 write_dataset(Path("data/dataset"), said["rows"], row)
-for name, data in card(survey(Path("data/dataset"), people_of(Path("data/curated"))), AboutParams(**ABOUT)).items():
+made = survey(Path("data/dataset"), people_of(Path("data/curated"), {"answer": 0.71}))
+for name, data in card(made, AboutParams(**ABOUT)).items():
     Path("data/dataset", name).write_bytes(data)
 Path("data/reports").mkdir(exist_ok=True)
+for name, data in reports(made).items():
+    Path("data/reports", name).write_bytes(data)
 rows = {"train": {"sft": said["rows"], "preference": 0}, "holdout": {"evaluation": 0}}
 Path("data/reports/build.json").write_bytes(canonical({"rows": rows}))
 Path("data/reports/verdict.json").write_bytes(canonical({"decision": "promote", "reasons": ["it is better"]}))
 '''
+PLOTS = yaml.safe_dump({"plots": yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]})
 PIPELINE = f"""
 stages:
   build:
@@ -48,7 +54,8 @@ stages:
     metrics:
       - data/reports/build.json: {{cache: false}}
       - data/reports/verdict.json: {{cache: false}}
-"""
+      - data/reports/dataset.json: {{cache: false}}
+{PLOTS}"""
 
 
 def workspace(root: Path, remote: str | None = None, settings: Sequence[str] = ()) -> Workspace:

@@ -197,7 +197,7 @@ print(json.dumps({n: digest(b) for n, b in (card(d, AboutParams(**ABOUT)) | repo
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         printed.append(json.loads(done.stdout))
-    assert printed[0] == printed[1] and len(printed[0]) == 8
+    assert printed[0] == printed[1] and len(printed[0]) == 9
     assert printed[0]["README.md"] == hashlib.sha256((folder / "README.md").read_bytes()).hexdigest()
 
 

@@ -32,7 +32,7 @@ def card(dataset: Dataset, about: AboutParams) -> dict[str, bytes]:
 
 
 def reports(dataset: Dataset) -> dict[str, bytes]:
-    """The same counts for data/reports: dataset.json for `dvc metrics diff`, tables.csv and slices.csv for `dvc plots`."""
+    """The same counts for data/reports: dataset.json for `dvc metrics diff`, the others for `dvc plots` (dvc.yaml names them)."""
     tables = ["table,side,rows,copies,weight\n"]
     tables += [f"{p.table} {p.side},{p.side},{p.rows},{p.copies},{p.weight}\n" for p in dataset.full]
     slices = ["slice,value,rows,share\n"]
@@ -48,21 +48,25 @@ def reports(dataset: Dataset) -> dict[str, bytes]:
             f"{part.table} {part.side},{_cell(value)},{n},{round(n / part.rows, 4)}\n"
             for value, n in list(counts.items())[:SHOWN]
         ]
+    people = dataset.people
+    agreement = ["kind,agreed,alpha\n"]
+    agreement += [f"{kind},{n},{_number(people.agreement.get(kind))}\n" for kind, n in people.labels.items()]
     metrics = {
         "rows": dataset.rows,
         "tables": {f"{p.table}_{p.side}": p.rows for p in dataset.parts},
         "languages": len(dataset.total("language")),
         "topics": len(dataset.total("topic")),
         "refused": {stage: sum(reasons.values()) for stage, reasons in dataset.refused.items()},
-        "people": len(dataset.people.each),
-        "labels": dataset.people.labels,
-        "agreement": dataset.people.agreement,
+        "people": len(people.each),
+        "labels": people.labels,
+        "agreement": people.agreement,
     }
     return {
         "dataset.json": orjson.dumps(metrics, option=orjson.OPT_SORT_KEYS) + b"\n",
         "tables.csv": "".join(tables).encode(),
         "slices.csv": "".join(slices).encode(),
         "balance.csv": "".join(balance).encode(),
+        "agreement.csv": "".join(agreement).encode(),
     }
 
 
@@ -77,6 +81,10 @@ def _manifest(dataset: Dataset) -> dict:
 
 def _indented(value: dict) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2) + b"\n"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else str(round(value, 4))
 
 
 def _cell(text: str) -> str:

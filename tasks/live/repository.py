@@ -66,7 +66,7 @@ def ready(workspace: Workspace) -> None:
     if git(root, "rev-parse", "--is-shallow-repository", fix=f"flywheel init {root.name}") == "true":
         raise Refused(f"{root} is a shallow clone, which doesn't know earlier snapshots", "git fetch --unshallow --tags")
     if git(root, "rev-parse", "--abbrev-ref", "HEAD") == "HEAD":
-        branches = git(root, "branch", "--format=%(refname:short)", "--list", "[!(]*").split()
+        branches = git(root, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
         raise Refused(
             f"{root} has no branch checked out, so a new snapshot would belong to none",
             f"git switch {branches[0] if branches else 'BRANCH'}",
@@ -87,5 +87,7 @@ def uncommitted(workspace: Workspace) -> list[str]:
     """Code that stages depend on, and dvc.yaml, where they differ from HEAD. What a snapshot commits itself is not among it."""
     stages = yaml.safe_load((workspace.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     code = {d for stage in stages.values() for d in stage.get("deps", []) if not d.startswith("data/")}
-    listed = git(workspace.root, "status", "--porcelain", "--no-renames", "-z", "--", "dvc.yaml", *sorted(code))
-    return [entry[3:] for entry in listed.split("\0") if entry]
+    paths = ["dvc.yaml", *sorted(code)]
+    changed = git(workspace.root, "diff", "--name-only", "-z", "HEAD", "--", *paths)
+    new = git(workspace.root, "ls-files", "--others", "--exclude-standard", "-z", "--", *paths)
+    return sorted(filter(None, f"{changed}\0{new}".split("\0")))
