@@ -27,9 +27,9 @@ from tasks.split import SplitParams, leaks
 from tasks.stages import PARAMS, run
 
 # What decides whether a label becomes an example; the rest of it is read when it does. `same` is one number for labels that say
-# the same thing in one group. Verdict-only labels share a prompt by design (several answers to it); there the response tells them apart.
+# the same thing in one group. Labels without a target share a prompt by design; there the answer tells them apart.
 DECIDING = """
-    SELECT interaction_id, arrived, side, session_id, question, verdict, md5(stripped(response)) AS response,
+    SELECT interaction_id, arrived, side, question,
            md5_number_lower(concat_ws(chr(31), group_id, CASE WHEN target <> '' THEN target ELSE
                trim(regexp_replace(lower(response), '[[:punct:][:space:]]+', ' ', 'g')) END)) AS same
     FROM labels
