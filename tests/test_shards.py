@@ -62,6 +62,7 @@ def test_a_table_that_is_not_there_or_of_another_shape_is_refused(tmp_path: Path
         shards.read(tmp_path / "rows", Dropped)
 
 
+@pytest.mark.slow
 def test_rows_that_arrive_later_touch_the_last_file_and_new_ones_only(tmp_path: Path):
     rows = [row(k) for k in range(40_000)]
     before, after = written(tmp_path / "a", rows[:39_600]), written(tmp_path / "b", rows)
@@ -70,6 +71,7 @@ def test_rows_that_arrive_later_touch_the_last_file_and_new_ones_only(tmp_path: 
     assert len(before) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["removed", "changed"])
 def test_a_row_that_changes_or_goes_touches_its_own_file_or_the_one_beside_it(change: str, tmp_path: Path):
     rows = [row(k) for k in range(40_000)]
