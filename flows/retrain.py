@@ -62,11 +62,13 @@ def retrain(workspace: Path, force: bool = False) -> Retrained | None:
     place = find(workspace)
     with place.lock("snapshot"):
         if force or new_labels(place):
+            snapshot.ready(place)  # before an hour is spent on what may not be committed
             freeze_lake(workspace)
             for stage in snapshot.stages(place):
                 run_stage(workspace, stage)
             published = publish_snapshot(workspace)
         else:
+            snapshot.push_pending(place)
             published = snapshot.last(place)
             if published is None or registry.is_recorded(place, published):
                 return None
