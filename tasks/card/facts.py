@@ -173,7 +173,7 @@ def _part(folder: Path, name: str, side: str) -> Part:
             values[column].add(table[column])
         for column, counts in counted.items():
             counts.update(_counted(table[BALANCE[name] if column == "balance" else column]))
-        arrived += pc.min_max(table["arrived"]).as_py().values()
+        arrived += [t for t in pc.min_max(table["arrived"]).as_py().values() if t is not None]
         copies += pc.sum(table["copies"]).as_py() or 0
         weight += pc.sum(table["weight"]).as_py() or 0.0
         n += table.num_rows
