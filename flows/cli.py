@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from flows import capture_cli, erase_cli, lineage_cli, review_cli
+from flows import capture_cli, diff_cli, erase_cli, lineage_cli, review_cli
 from flows.shown import (
     JsonOption,
     WorkspaceOption,
@@ -43,7 +43,11 @@ def init(
         Path | None, typer.Option(help="The approved answers, as JSON lines {id, kind, topic, title, text, source}.")
     ] = None,
     remote: Annotated[
-        str | None, typer.Option(help="URL of the DVC remote; default: a folder inside the workspace.")
+        str | None,
+        typer.Option(help="Where snapshots are kept: a folder, s3://BUCKET/PATH or ssh://HOST/PATH; default: in the workspace."),
+    ] = None,
+    remote_setting: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE of the remote, as endpointurl=http://minio:9000; no secrets.")
     ] = None,
     with_uncommitted: Annotated[bool, typer.Option(help="Bring uncommitted changes of this checkout along.")] = False,
     as_json: JsonOption = False,
@@ -54,7 +58,7 @@ def init(
     """
     from tasks.live import snapshot
 
-    workspace = snapshot.init(directory, PROJECT, answers, remote, with_uncommitted)
+    workspace = snapshot.init(directory, PROJECT, answers, remote, with_uncommitted, remote_setting or [])
     show(
         as_json,
         {"workspace": str(workspace.root)},
@@ -66,6 +70,7 @@ app.command()(capture_cli.capture)
 app.command()(capture_cli.listen)
 app.add_typer(capture_cli.quarantine, name="quarantine")
 app.command()(review_cli.review)
+app.command()(diff_cli.diff)
 app.command()(lineage_cli.why)
 app.command()(erase_cli.erase)
 

@@ -38,6 +38,8 @@ def run_stage(workspace: Path, stage: str) -> bool:
     try:
         return snapshot.run_stage(place, stage)
     finally:
+        if stage == "build" and (place.reports / "build.json").is_file():
+            artifacts.dataset(snapshot.report(place, "build"))
         page = place.reports / "validation.md"
         if stage == "validate" and page.is_file():
             artifacts.validation(page.read_text(encoding="utf-8"))
@@ -62,11 +64,13 @@ def retrain(workspace: Path, force: bool = False) -> Retrained | None:
     place = find(workspace)
     with place.lock("snapshot"):
         if force or new_labels(place):
+            snapshot.ready(place)  # before an hour is spent on what may not be committed
             freeze_lake(workspace)
             for stage in snapshot.stages(place):
                 run_stage(workspace, stage)
             published = publish_snapshot(workspace)
         else:
+            snapshot.push_pending(place)
             published = snapshot.last(place)
             if published is None or registry.is_recorded(place, published):
                 return None

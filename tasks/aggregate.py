@@ -160,7 +160,9 @@ def code(item: Sequence[str], person: Sequence[str], answer: Sequence[str], gold
 def _numbered(names: Sequence[str], more: Iterable[str] = ()) -> tuple[list[str], np.ndarray]:
     """The sorted names, `more` among them, and the place of each of the given ones."""
     column = names if isinstance(names, pa.ChunkedArray) else pa.chunked_array([pa.array(names, pa.string())])
-    encoded = column.combine_chunks().dictionary_encode()
+    encoded = column.combine_chunks()
+    if not pa.types.is_dictionary(encoded.type):
+        encoded = encoded.dictionary_encode()
     distinct = encoded.dictionary.to_pylist()
     ordered = sorted({*distinct, *more})
     place = {name: k for k, name in enumerate(ordered)}

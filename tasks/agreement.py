@@ -121,7 +121,8 @@ def aggregate_table(votes: pa.Table, params: AgreementParams) -> AgreedTable:
 def _right(votes: pa.Table, items: list[str], classes: list[str]) -> np.ndarray:
     """For each item the class that says that what was served was right, -1 where nobody said it of anything."""
     place = {name: k for k, name in enumerate(classes)}
-    distinct = votes.group_by("interaction_id").aggregate([("right", "min")]).sort_by("interaction_id")
+    plain = pa.table({"interaction_id": votes["interaction_id"], "right": votes["right"].cast(pa.string())})
+    distinct = plain.group_by("interaction_id").aggregate([("right", "min")]).sort_by("interaction_id")
     encoded = distinct["right_min"].combine_chunks().dictionary_encode()
     known = np.array([place.get(name, -1) for name in encoded.dictionary.to_pylist()], np.int64)
     return known[encoded.indices.to_numpy(zero_copy_only=False)]

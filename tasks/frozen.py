@@ -20,8 +20,8 @@ from tasks.records import Annotation, Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """An interaction with its place. `arrived` (µs): when people were first asked about it, of one that nobody was asked about
-    its own time; `batch_id`, `part` and `propensity` as it was drawn ('' and 0.0 where nobody was asked)."""
+    """An interaction with its place. `arrived` (µs): the time of the batch in which people were first asked about it, of one
+    that nobody was asked about its own; `batch_id`, `part` and `propensity` as it was drawn ('' and 0.0 where nobody was asked)."""
 
     interaction_id: str
     arrived: int

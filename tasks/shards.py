@@ -26,6 +26,7 @@ from tasks.records import arrow_schema
 
 T = TypeVar("T")
 ROWS = 4096  # of a shard, on average: a million rows are 250 files
+EMPTY = f"{0:016d}-{0:08x}"
 CODEC, LEVEL = "zstd", 3
 
 
@@ -55,9 +56,11 @@ class Writer:
             self._write(shard)
 
     def close(self) -> int:
-        """Write what is left; returns the rows of all."""
+        """Write what is left; returns the rows of all. A table without rows is a file without rows: git and DVC keep no folders."""
         self._write(self._held)
         self._held = self.schema.empty_table()
+        if not self.rows:
+            pq.write_table(self._held, self._folder / f"{EMPTY}.parquet")
         return self.rows
 
     def _write(self, shard: pa.Table) -> None:
@@ -95,7 +98,7 @@ def read(folder: Path, row: type[T]) -> list[T]:
 
 
 def table(folder: Path, row: type, columns: Sequence[str] | None = None) -> pa.Table:
-    """The same as one Arrow table, of some columns. A folder without a shard is an empty table."""
+    """The same as one Arrow table, of some columns."""
     return pa.concat_tables([_schema(row, columns).empty_table(), *(one(p, row, columns) for p in files(folder))])
 
 

@@ -22,6 +22,7 @@ from tasks.live.handoff.receive import receive
 from tasks.live.handoff.send import send
 from tasks.live.lake import Lake
 from tasks.live.mining import mine
+from tasks.live.repository import TAG, dvc, git_bytes
 from tasks.live.workspace import Workspace
 from tasks.records import canonical, content_id, write_jsonl
 from tests.handmade import CATALOGUE, TEXT, asked, attribute, chat_span, line, log, said, traces
@@ -98,7 +99,7 @@ def lived(root: Path, second: Path | None = None) -> Workspace:
     approved = root.with_name(f"{root.name}-approved.jsonl")
     write_jsonl(approved, CATALOGUE)
     place = snapshot.init(root, ROOT, approved, None, with_uncommitted=True)
-    with snapshot.dvc(place) as repo, repo.config.edit("repo") as config:
+    with dvc(place) as repo, repo.config.edit("repo") as config:
         config["remote"]["backup"] = {"url": str(second or root.with_name(f"{root.name}-backup"))}
     smaller = {"budget: 300": "budget: 40", "audit_holdout: 90": "audit_holdout: 10", "audit_open: 60": "audit_open: 10"}
     smaller |= {'["answer: 1", "action: 0.1", "relevance: 0.1"]': '["answer: 1"]', "audit_share: 0.05": "audit_share: 0.0"}
@@ -169,15 +170,15 @@ def published(place: Workspace) -> str:
     verdict = {"decision": "promote", "reasons": ["it is better"], "challenger": "d", "champion": "e"}
     (place.reports / "profile.json").write_bytes(b"{}\n")
     (place.reports / "verdict.json").write_bytes(canonical(verdict) + b"\n")
-    with snapshot.dvc(place) as repo:
+    with dvc(place) as repo:
         repo.push()
         repo.push(remote="backup")
     pinned = content_id("", (place.root / "dvc.lock").read_text(), (place.data / "frozen.dvc").read_text())[1:]
-    tag = snapshot.TAG + pinned[:8]
+    tag = TAG + pinned[:8]
     reports = [str(p.relative_to(place.root)) for p in place.reports.iterdir() if p.is_file()]
-    snapshot.git(place, "add", "--", "dvc.lock", "data/frozen.dvc", "params.yaml", ".dvc/config", *reports)
-    snapshot.git(place, "commit", "--quiet", "--allow-empty", "-m", f"{tag}: promote")
-    snapshot.git(place, "tag", "--annotate", tag, "-m", "promote: it is better")
+    git_bytes(place.root, "add", "--", "dvc.lock", "data/frozen.dvc", "params.yaml", ".dvc/config", *reports)
+    git_bytes(place.root, "commit", "--quiet", "--allow-empty", "-m", f"{tag}: promote")
+    git_bytes(place.root, "tag", "--annotate", tag, "-m", "promote: it is better")
     registry.champion(place)  # the base model
     client = registry._client(place)
     run = client.create_run(registry._experiment(client, place), run_name=tag)

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import BUSY, Refused
-from tasks.live import kept, registry, snapshot
+from tasks.live import kept, registry
 from tasks.live.capture import capture, rebuild
 from tasks.live.erasure.erase import Erased, Journal, erase, unfinished
 from tasks.live.erasure.erase import resume as finish
@@ -589,8 +589,8 @@ def test_a_piece_that_stands_in_a_longer_one_hides_neither():
     assert needles.found(b"when do I see my refund on the card") == needles.texts
 
 
-def test_a_snapshot_that_was_never_pushed_anywhere_is_no_error(small: Workspace):
-    assert snapshot.TAG == "snapshot-" and not (small.root / ".git").exists()
+def test_without_git_and_without_snapshots_the_rest_is_erased(small: Workspace):
+    assert not (small.root / ".git").exists()
     log(small.inbox / "a.jsonl", one("a", "u-1", "s-1", "no git around here at all"))
     capture(small)
     assert erase(small, Wish(user="u-1")).hits == 0

@@ -16,21 +16,16 @@ from tasks.live.lake import Lake
 from tasks.live.snapshot import COMMITTER
 from tasks.live.workspace import Workspace
 from tasks.policy import folder_digest
-from tasks.records import Asked, Cluster, Member, content_id, read_jsonl
+from tasks.records import Cluster, Member, content_id, read_jsonl
 from tests.conftest import git
 from tests.handmade import NOON, annotation, asked, candidate, log, said, workspace
 
+MINUTE = 60_000_000
 pytestmark = pytest.mark.slow  # the champion comes from a real MLflow store
 
 
 def ix(name: str) -> str:
     return content_id("ix", "flywheel", "", name)
-
-
-def ask(name: str, ts: int) -> Asked:
-    return Asked(
-        f"as_{name}", "bt_1", f"cd_{name}", ix(name), "answer", "", 1, "annotator", 2, "answer/1", "[]", False, "files", 0, ts
-    )
 
 
 def cluster(turn: int, state: str, exemplars: str) -> Cluster:
@@ -47,7 +42,10 @@ def place(tmp_path: Path) -> Workspace:
     git(made.root, *COMMITTER, "commit", "--quiet", "--allow-empty", "-m", "workspace")
     log(
         made.inbox / "logs.jsonl",
-        *(asked(name, session_id=f"s-{name}") for name in ("r1", "r2", "r3", "r4", "h1")),
+        *(
+            asked(name, session_id=f"s-{name}", time=f"2026-01-05T12:0{k}:00Z")
+            for k, name in enumerate(("r1", "r2", "r3", "r4", "h1"))
+        ),
         said("f1", "r1", value=True),
         said("f2", "r1", value=False, time="2026-01-05T12:09:00Z"),
         said("f3", "r2", value=True, user_id="u-2"),
@@ -58,9 +56,11 @@ def place(tmp_path: Path) -> Workspace:
     lake = Lake(made.lake)
     sides = {name: "holdout" if name == "h1" else "train" for name in ("r1", "r2", "r3", "r4", "h1")}
     lake.append("members", [Member(ix(n), f"gr_{n}", side, f"qk_{n}") for n, side in sides.items()])
-    lake.append("asks", [ask("r1", NOON + 7), replace(ask("r1", NOON + 9), ask_id="as_again"), ask("h1", NOON + 3)])
-    drawn = [("r1", "mined"), ("h1", "audit_holdout"), ("r3", "")]
-    lake.append("candidates", [replace(candidate(n, part), interaction_id=ix(n), side=sides[n]) for n, part in drawn])
+    drawn = [("r1", "mined", 1), ("r1", "mined", 2), ("h1", "audit_holdout", 2), ("r3", "", 1), ("r4", "", 2)]
+    lake.append("candidates", [
+        replace(candidate(n, part, batch=f"bt_{b}"), candidate_id=f"cd_{n}{b}", interaction_id=ix(n), side=sides[n])
+        for n, part, b in drawn
+    ])  # fmt: skip
     answers = [replace(annotation(n, w), interaction_id=ix(n)) for n in ("r1", "h1") for w in "ab"]
     lake.append("annotations", answers)
     lake.append("clusters", [
@@ -73,12 +73,14 @@ def test_what_people_answered_and_users_rated_is_frozen_with_its_place(place: Wo
     report = freeze(place)
     rows = {e.interaction_id: e for e in shards.read(place.frozen / "exchanges", Exchange)}
     assert set(rows) == {ix("r1"), ix("r2"), ix("h1")} and report.interactions == 3
-    assert (rows[ix("r1")].arrived, rows[ix("r1")].part, rows[ix("r1")].side) == (NOON + 7, "mined", "train")
-    assert (rows[ix("h1")].arrived, rows[ix("h1")].part, rows[ix("h1")].side) == (NOON + 3, "audit_holdout", "holdout")
+    # The time of a batch is that of the newest exchange it was chosen from; r1 was asked about twice, first in batch 1.
+    first, second = NOON + 2 * MINUTE, NOON + 4 * MINUTE
+    assert (rows[ix("r1")].arrived, rows[ix("r1")].part, rows[ix("r1")].side) == (first, "mined", "train")
+    assert (rows[ix("h1")].arrived, rows[ix("h1")].part, rows[ix("h1")].side) == (second, "audit_holdout", "holdout")
     assert (rows[ix("r2")].arrived, rows[ix("r2")].part) == (rows[ix("r2")].ts, "")
     answers = shards.read(place.frozen / "annotations", Given)
     assert {(a.interaction_id, a.annotator, a.arrived) for a in answers} == {
-        (ix("r1"), "a", NOON + 7), (ix("r1"), "b", NOON + 7), (ix("h1"), "a", NOON + 3), (ix("h1"), "b", NOON + 3),
+        (ix("r1"), "a", first), (ix("r1"), "b", first), (ix("h1"), "a", second), (ix("h1"), "b", second),
     }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ DOORS = {
     "deltalake": {"tasks/live/lake.py"},
     # Registering, pulling traces, and review queues: three services of one server, which no module uses at once.
     "mlflow": {"tasks/live/registry.py", "tasks/live/mlflow_server.py", "tasks/live/handoff/mlflow_queues.py"},
-    "dvc": {"tasks/live/snapshot.py"},
+    "dvc": {"tasks/live/repository.py", "tasks/live/snapshot.py", "tasks/live/store.py"},
     "great_expectations": {"tasks/stages/validate.py", "expectations/engine.py"},
 }
 HEAVY = {"prefect", "mlflow", "great_expectations", "torch", "pandas", "duckdb", "sklearn"}

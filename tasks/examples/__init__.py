@@ -22,7 +22,8 @@ MODEL, PERSON, APPROVED, NOBODY = "model", "person", "approved", ""
 class Example:
     """What every row has. `interaction_id` is where it came from, `beside` a second one where there is one (else '').
 
-    `arrived` (µs) is when people were first asked about it: rows are kept in this order, so that new ones change no old file.
+    `arrived` (µs) is the time of the batch in which people were first asked about it: rows are kept in this order, so that new ones
+    change no old file.
     `origin` is how it was made (a code), `author` whose text it teaches, `weight` in (0, 1] how sure people are of it, `copies` how
     many near-identical pieces of evidence it stands for;
     `topic` and `language` are the slices by which datasets are balanced, `guideline` the version that people judged by.

@@ -30,14 +30,18 @@ from tasks.policy import folder_digest
 from tasks.records import Annotation, canonical, write_jsonl
 
 BATCH_ROWS = 8192
-# When people were first asked about an interaction; of one that nobody was asked about, when it happened.
+# An exchange arrived with the batch in which people were first asked about it, whose time is that of the newest exchange that it
+# was chosen from: no clock of ours. One that nobody was asked about arrived when it happened.
 EXCHANGES = """
+    WITH batches AS (SELECT c.batch_id, max(i.ts) AS since FROM candidates c JOIN interactions i USING (interaction_id)
+                     GROUP BY c.batch_id)
     SELECT i.interaction_id, coalesce(a.since, i.ts) AS arrived, m.group_id, m.side,
            coalesce(c.batch_id, '') AS batch_id, coalesce(c.part, '') AS part, coalesce(c.propensity, 0.0) AS propensity,
            i.session_id, i."user", i.tenant, i.ts, i.language, i.model_version, i.prompt_name, i.messages, i.question,
            i.response, i.outputs, i.contexts, i.tools
     FROM interactions i JOIN members m USING (interaction_id) SEMI JOIN wanted w ON w.interaction_id = i.interaction_id
-         LEFT JOIN (SELECT interaction_id, min(ts) AS since FROM asks GROUP BY interaction_id) a USING (interaction_id)
+         LEFT JOIN (SELECT interaction_id, min(since) AS since FROM candidates JOIN batches USING (batch_id)
+                    WHERE part <> '' GROUP BY interaction_id) a USING (interaction_id)
          LEFT JOIN (SELECT * FROM candidates WHERE part <> ''
                     QUALIFY row_number() OVER (PARTITION BY interaction_id ORDER BY candidate_id) = 1) c USING (interaction_id)
     ORDER BY arrived, i.interaction_id

@@ -19,7 +19,7 @@ import orjson
 import yaml
 
 from tasks.errors import Refused
-from tasks.live import snapshot
+from tasks.live.repository import TAG, dvc, git_bytes
 from tasks.live.workspace import Workspace
 
 DIR = ".dir"  # the ending of the object that lists the files of a folder
@@ -44,13 +44,13 @@ class Gone(Refused):
 def snapshots(workspace: Workspace) -> list[Tagged]:
     """Every snapshot, oldest first."""
     line = "%(refname:short)%00%(objectname)%00%(*objectname)%00%(creatordate:unix)%00%(contents:subject)"
-    listed = snapshot.git(workspace, "for-each-ref", f"--format={line}", f"refs/tags/{snapshot.TAG}*").decode()
+    listed = git_bytes(workspace.root, "for-each-ref", f"--format={line}", f"refs/tags/{TAG}*").decode()
     found = [row.split("\0") for row in listed.splitlines()]
     made = [Tagged(tag, peeled or commit, int(time), says) for tag, commit, peeled, time, says in found]
     if not made:
         return []
     # By history and not by time: two commits may be of the same second.
-    order = snapshot.git(workspace, "rev-list", "--topo-order", "--reverse", *(s.commit for s in made)).decode().split()
+    order = git_bytes(workspace.root, "rev-list", "--topo-order", "--reverse", *(s.commit for s in made)).decode().split()
     place = {commit: n for n, commit in enumerate(order)}
     return sorted(made, key=lambda s: (place[s.commit], s.tag))
 
@@ -58,7 +58,7 @@ def snapshots(workspace: Workspace) -> list[Tagged]:
 def tagged(workspace: Workspace, name: str) -> Tagged:
     """A snapshot by its tag, or by the digits that the tag ends with. Raises Refused."""
     known = snapshots(workspace)
-    found = [s for s in known if s.tag == name or s.tag.removeprefix(snapshot.TAG) == name]
+    found = [s for s in known if s.tag == name or s.tag.removeprefix(TAG) == name]
     if not found:
         named = ", ".join(s.tag for s in known[-3:]) or "none yet"
         raise Refused(f"there is no snapshot {name}", f"the newest are: {named}; git tag lists all")
@@ -67,7 +67,7 @@ def tagged(workspace: Workspace, name: str) -> Tagged:
 
 @contextlib.contextmanager
 def opened(workspace: Workspace) -> Iterator[Kept]:
-    with snapshot.dvc(workspace) as repo:
+    with dvc(workspace) as repo:
         yield Kept(workspace, repo)
 
 
@@ -123,14 +123,14 @@ class Kept:
 
     def _outs(self, commit: str) -> dict[str, str]:
         """What the commit's dvc.lock and *.dvc files name: path -> MD5."""
-        listed = snapshot.git(self.workspace, "ls-tree", "-r", "--name-only", "-z", commit).decode().split("\0")
+        listed = git_bytes(self.workspace.root, "ls-tree", "-r", "--name-only", "-z", commit).decode().split("\0")
         tracked = set(listed)  # a metric is an out as well, and lies in git
         found: dict[str, str] = {}
         for name in listed:
             path = PurePosixPath(name)
             if path.name != LOCK and path.suffix != ".dvc":
                 continue
-            document = yaml.safe_load(snapshot.git(self.workspace, "show", f"{commit}:{name}")) or {}
+            document = yaml.safe_load(git_bytes(self.workspace.root, "show", f"{commit}:{name}")) or {}
             outs = document.get("outs", []) + [o for s in document.get("stages", {}).values() for o in s.get("outs", [])]
             for out in outs:
                 place = str(path.parent / out["path"])

@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.errors import Refused
-from tasks.live import kept, snapshot
+from tasks.live import kept
 from tasks.live.kept import Gone, Kept, Tagged
 from tasks.live.lake import Lake
+from tasks.live.repository import NOTES, TAG, git, git_bytes
 from tasks.live.segments import SUFFIX, Segments
 from tasks.live.workspace import Workspace
 from tasks.records import Annotation, Interaction
@@ -144,7 +145,7 @@ class Used:
 
 def why(workspace: Workspace, id: str) -> Why:
     """Where `id` comes from. Raises Refused for one that nothing has."""
-    if id.startswith(snapshot.TAG):
+    if id.startswith(TAG):
         with kept.opened(workspace) as objects:
             return Why(id, "snapshot", snapshot=_made(workspace, objects, kept.tagged(workspace, id)))
     if id in ("champion", "challenger") or id.isdigit():
@@ -198,7 +199,7 @@ def exports(workspace: Workspace) -> list[dict[str, Any]]:
 def erased_from(workspace: Workspace, commit: str) -> str:
     """What a note on the snapshot's commit says was erased from it, '' nothing."""
     try:
-        return snapshot.git(workspace, "notes", "--ref", snapshot.NOTES, "show", commit).decode().strip()
+        return git_bytes(workspace.root, "notes", "--ref", NOTES, "show", commit).decode().strip()
     except Refused:
         return ""
 
@@ -208,7 +209,7 @@ def _why_model(workspace: Workspace, id: str) -> Why:
     if not found:
         raise Refused(f"there is no model version {id}", "flywheel status; mlflow ui shows all versions")
     model = found[-1]
-    if not model.snapshot.startswith(snapshot.TAG):
+    if not model.snapshot.startswith(TAG):
         return Why(id, "model", model=model)
     with kept.opened(workspace) as objects:
         return Why(id, "model", model=model, snapshot=_made(workspace, objects, kept.tagged(workspace, model.snapshot)))
@@ -274,7 +275,7 @@ def _columns(objects: Kept, md5: str, *columns: int | str) -> pa.Table | None:
 
 
 def _made(workspace: Workspace, objects: Kept, one: Tagged) -> Made:
-    verdict = snapshot.report_at(workspace, one.commit, "verdict")
+    verdict = orjson.loads(git(workspace.root, "show", f"{one.commit}:data/reports/verdict.json"))
     rows: dict[str, int] = {}
     samples: dict[str, list[str]] = {}
     for path, md5 in sorted(objects.files(one.commit).items()):

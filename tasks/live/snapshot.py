@@ -2,16 +2,13 @@
 
     snapshot-3f9c2a1b   git checkout snapshot-3f9c2a1b && dvc pull && dvc repro   -> the same hashes, every stage skipped
 
-The one door to git and to DVC (its Repo class from Python; the command line says the same, with a start of seconds each).
+What goes through git and DVC goes through tasks/live/repository.py; where the data lies, tasks/live/store.py says.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,36 +16,31 @@ from typing import Any
 import orjson
 import yaml
 
-from tasks.errors import INVALID, USAGE, Refused
+from tasks.changes import as_markdown, changelog, summary
+from tasks.errors import INVALID, Refused
+from tasks.live import diff, store
+from tasks.live.repository import COMMITTER, TAG, ready
+from tasks.live.repository import dvc as _dvc
+from tasks.live.repository import git as _git
 from tasks.live.workspace import Workspace, new_key
 from tasks.records import Approved, canonical, digest, read_records, write_jsonl
-
-COMMITTER = (
-    "-c",
-    "user.name=flywheel",
-    "-c",
-    "user.email=flywheel@localhost",
-    "-c",
-    "commit.gpgsign=false",
-    "-c",
-    "tag.gpgsign=false",
-)
-TAG = "snapshot-"
-NOTES = "commits"  # of the notes that git log shows: what was erased from a snapshot stands there
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`digest`: of everything dvc.lock pins; `commit` its git commit; `new` whether this call made it."""
+    """`digest`: of everything dvc.lock pins; `commit` its git commit; `new` whether this call made it; `unpushed` why the
+    remote has not taken its data yet, '' where it has."""
 
     tag: str
     digest: str
     commit: str
     new: bool
+    unpushed: str = ""
 
 
-def init(directory: Path, source: Path, approved: Path | None, remote: str | None, with_uncommitted: bool) -> Workspace:
-    """Make a workspace: a clone of the project at `source`, with a DVC remote, keys and an empty lake.
+def init(directory: Path, source: Path, approved: Path | None, remote: str | None, with_uncommitted: bool,
+    settings: Sequence[str] = ()) -> Workspace:
+    """Make a workspace: a clone of the project at `source`, with a DVC remote (and its `settings`), keys and an empty lake.
 
     The snapshots are committed there, never into the developer's checkout. An existing workspace is refused.
     """
@@ -57,8 +49,10 @@ def init(directory: Path, source: Path, approved: Path | None, remote: str | Non
         raise Refused(f"{directory} is not empty", "choose a new folder, or use the workspace that is there")
     if shutil.which("git") is None:
         raise Refused("git is not installed", "install git; snapshots are its commits")
+    # What refuses does so before anything is made.
+    store.check(remote or "", settings)
     if approved is not None:
-        read_records(approved, Approved)  # refuses before anything is made
+        read_records(approved, Approved)
     _git(
         source,
         "clone",
@@ -77,11 +71,7 @@ def init(directory: Path, source: Path, approved: Path | None, remote: str | Non
     new_key(workspace.state / "pseudonym.key")
     if approved is not None:
         write_jsonl(workspace.catalogue, sorted(read_records(approved, Approved), key=lambda a: a.id))
-    with _dvc(workspace) as repo:
-        url = remote or str(workspace.state / "remote")
-        with repo.config.edit("repo") as config:
-            config["remote"] = {"store": {"url": url}}
-            config["core"]["remote"] = "store"
+    store.configure(workspace, remote or str(workspace.state / "remote"), settings)
     added = [".dvc/config", *(["data/catalogue.jsonl"] if approved is not None else [])]
     _git(directory, "add", "--", *added)
     _git(directory, *COMMITTER, "commit", "--quiet", "-m", "workspace: where its data is kept")
@@ -126,31 +116,37 @@ def run_stage(workspace: Workspace, stage: str) -> bool:
 
 
 def publish(workspace: Workspace) -> Snapshot:
-    """Push the data, then commit and tag. Nothing new: nothing is committed, and the existing snapshot is named."""
+    """Push the data, then commit and tag. Nothing new: nothing is committed, and the existing snapshot is named.
+
+    A remote that doesn't answer costs no snapshot: it is kept here, and what it owes is pushed by the next one. Killed anywhere,
+    the next call ends in the same commit. Raises Refused where no snapshot may be made (tasks/live/repository.py, ready).
+    """
+    ready(workspace)
     pinned = pinned_digest(workspace)
     tag = TAG + pinned[:8]
-    existing = _git(workspace.root, "tag", "--list", tag)
-    if existing:
-        return Snapshot(tag, pinned, _git(workspace.root, "rev-list", "-1", tag), False)
-    # The data first: a commit whose data nobody can pull is worse than data that no commit names.
-    with _dvc(workspace) as repo:
-        repo.push()
-    reports = sorted(p for p in workspace.reports.iterdir() if p.is_file())
-    paths = ["dvc.lock", "data/frozen.dvc", "params.yaml", *(str(p.relative_to(workspace.root)) for p in reports)]
-    _git(workspace.root, "add", "--", *paths)
+    if _git(workspace.root, "tag", "--list", tag):
+        commit = _git(workspace.root, "rev-list", "-1", tag)
+        _refuse_elsewhere(workspace, tag, commit)
+        return Snapshot(tag, pinned, commit, False, store.push_pending(workspace))
+    # The data first: a commit whose data nobody can pull yet is the exception, and `flywheel status` shows it.
+    unpushed = store.push(workspace, tag)
     verdict = report(workspace, "verdict")
-    if _git(workspace.root, "diff", "--cached", "--name-only"):
-        _git(workspace.root, *COMMITTER, "commit", "--quiet", "-m", _message(workspace, tag, verdict))
-    _git(
-        workspace.root,
-        *COMMITTER,
-        "tag",
-        "--annotate",
-        tag,
-        "-m",
-        f"{verdict['decision']}: {'; '.join(verdict['reasons'])}",
-    )
-    return Snapshot(tag, pinned, _git(workspace.root, "rev-parse", "HEAD"), True)
+    changed = _log_changes(workspace, tag, verdict["decision"])
+    reports = sorted(p for p in workspace.reports.iterdir() if p.is_file())
+    named = [workspace.changelog, *reports, *sorted(workspace.data.glob("*.dvc"))]
+    paths = ["dvc.lock", "params.yaml", *(str(p.relative_to(workspace.root)) for p in named)]
+    _git(workspace.root, "add", "--", *paths)
+    # These paths and no other: what somebody else has staged stays staged.
+    if _git(workspace.root, "diff", "--cached", "--name-only", "--", *paths):
+        _git(workspace.root, *COMMITTER, "commit", "--quiet", "-m", _message(workspace, tag, verdict), "--", *paths)
+    message = f"{verdict['decision']}: {'; '.join(verdict['reasons'])}\n\n{changed}"
+    _git(workspace.root, *COMMITTER, "tag", "--annotate", tag, "-m", message)
+    return Snapshot(tag, pinned, _git(workspace.root, "rev-parse", "HEAD"), True, unpushed)
+
+
+def push_pending(workspace: Workspace) -> str:
+    """Push what earlier snapshots owe the remote; '' where nothing is left, or why it is still owed."""
+    return store.push_pending(workspace)
 
 
 def pinned_digest(workspace: Workspace) -> str:
@@ -214,6 +210,33 @@ def _message(workspace: Workspace, tag: str, verdict: dict[str, Any]) -> str:
     return f"{tag}: {verdict['decision']} on {rows}\n\n" + "\n".join(verdict["reasons"]) + "\n"
 
 
+def _log_changes(workspace: Workspace, tag: str, decision: str) -> str:
+    """Put what this snapshot changes on top of data/CHANGELOG.md; returns it in one line. From the file as it was committed, so
+    that an entry of a call which was killed is not left in it."""
+    try:
+        before = _git(workspace.root, "show", f"HEAD:{workspace.changelog.relative_to(workspace.root).as_posix()}") + "\n"
+    except Refused:
+        before = ""
+    newest = next((s for s in history(workspace) if s.tag != tag), None)
+    if newest is None:
+        rows = sum(diff.sizes(workspace).values())
+        line, entry = f"the first: {rows:,} rows", f"## {tag}: {decision}\n\nThe first snapshot: {rows:,} rows.\n"
+    else:
+        found = diff.since(workspace, newest.tag)
+        line, entry = f"since {newest.tag}: {summary(found)}", as_markdown(found, f"{tag}: {decision}")
+    workspace.changelog.write_text(changelog(before, tag, entry), encoding="utf-8")
+    return line
+
+
+def _refuse_elsewhere(workspace: Workspace, tag: str, commit: str) -> None:
+    branch = _git(workspace.root, "rev-parse", "--abbrev-ref", "HEAD")
+    if not _git(workspace.root, "branch", "--contains", commit, "--list", branch):
+        raise Refused(
+            f"{tag} was made on another branch (commit {commit[:12]}), and this one doesn't contain it",
+            f"git merge {tag}, or git switch to the branch that has it",
+        )
+
+
 def _refuse_invalid(workspace: Workspace) -> None:
     """Turn a failed validation into its own refusal; return where the stage died before it wrote a report."""
     path = workspace.reports / "validation.json"
@@ -238,32 +261,6 @@ def _cause(error: BaseException) -> str:
     return str(error)
 
 
-@contextlib.contextmanager
-def _dvc(workspace: Workspace) -> Iterator[Any]:
-    from dvc.repo import Repo
-
-    logging.getLogger("dvc").setLevel(logging.ERROR)
-    # DVC resolves stage names and working folders against the current folder, whatever root it was given.
-    with contextlib.chdir(workspace.root):
-        repo = Repo(str(workspace.root))
-        try:
-            yield repo
-        finally:
-            repo.close()
-
-
-def git(workspace: Workspace, *arguments: str, data: bytes | None = None) -> bytes:
-    """What git says in the workspace, as bytes, with `data` as its input. Raises Refused where it fails."""
-    command = ["git", "-C", str(workspace.root), *COMMITTER, *arguments]
-    done = subprocess.run(command, input=data, capture_output=True, check=False)
-    if done.returncode:
-        raise Refused(f"git {arguments[0]}: {done.stderr.decode('utf-8', 'replace').strip()}", "see the message of git above")
-    return done.stdout
-
-
-dvc = _dvc  # for modules beside this one: the repository, opened in its own folder
-
-
 def _overlay(source: Path, directory: Path) -> None:
     """Bring a checkout's uncommitted changes along, as one commit of the workspace (for developing flywheel itself)."""
     listed = _git(source, "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
@@ -277,12 +274,3 @@ def _overlay(source: Path, directory: Path) -> None:
     _git(directory, "add", "--all")
     if _git(directory, "diff", "--cached", "--name-only"):
         _git(directory, *COMMITTER, "commit", "--quiet", "-m", "workspace: uncommitted changes of the checkout")
-
-
-def _git(folder: Path, *arguments: str, fix: str = "see the message of git above") -> str:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Refused(
-            f"git {' '.join(a for a in arguments if not a.startswith('-'))}: {done.stderr.strip()}", fix, USAGE
-        )
-    return done.stdout.strip()

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from tasks.live import snapshot
+from tasks.live import snapshot, store
 from tasks.live.feedback import unresolved
 from tasks.live.lake import HELD, OPEN, TABLES, Lake
 from tasks.live.taxonomy import alarmed, shown
@@ -59,6 +59,7 @@ def read(workspace: Workspace) -> dict[str, Any]:
             for c in shown(lake, TOP_CLUSTERS)
         ],
         "snapshot": newest.tag if newest else None,
+        "unpushed": store.pending(workspace),
         "verdict": {"decision": verdict["decision"], "reasons": verdict["reasons"]} if verdict else None,
         "erasures": _erasures(workspace, newest.tag if newest else ""),
         "busy": {p.stem: orjson.loads(p.read_bytes()) for p in locks},
@@ -92,6 +93,8 @@ def as_text(document: dict[str, Any]) -> str:
     if document["snapshot"]:
         verdict = document["verdict"]
         lines += ["", f"  {document['snapshot']}: {verdict['decision']}", *(f"    {r}" for r in verdict["reasons"])]
+    if document["unpushed"]:
+        lines.append(f"  push pending: the remote has not taken {', '.join(document['unpushed'])} yet; the next turn tries again")
     lines += [f"  {text}" for text in document["erasures"]]
     lines += [
         f"  {name} is held by process {note['pid']} ({note['command']})" for name, note in document["busy"].items()

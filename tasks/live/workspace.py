@@ -96,6 +96,11 @@ class Workspace:
         return self.data / "reports"
 
     @property
+    def changelog(self) -> Path:
+        """What each snapshot changed in the data, the newest first; committed with it."""
+        return self.data / "CHANGELOG.md"
+
+    @property
     def catalogue(self) -> Path:
         """The approved answers that the application may give (JSON lines)."""
         return self.data / "catalogue.jsonl"

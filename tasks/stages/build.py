@@ -12,23 +12,31 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import shards
 from tasks.calculator import Engine, calculator
+from tasks.card import AboutParams, card, reports
+from tasks.card.facts import people_of, survey
 from tasks.examples import HOLDOUT, TABLES, TRAIN, Example, judged, labelled, sealed
 from tasks.frozen import Curated, CuratedJudgement, Dropped
 from tasks.guidelines import newest, parse
 from tasks.params import load
 from tasks.records import Approved, arrow_schema, canonical, content_id, read_jsonl, read_records, to_arrow
-from tasks.similar import normalise
 from tasks.split import SplitParams, leaks
 from tasks.stages import PARAMS, run
 
-# What decides whether a label becomes an example; the rest of it is read when it does.
-DECIDING = ("interaction_id", "arrived", "group_id", "side", "session_id", "user", "question", "response", "served", "verdict",
-            "target", "p_wrong", "language", "topic")  # fmt: skip
+# What decides whether a label becomes an example; the rest of it is read when it does. `same` is one number for labels that say
+# the same thing in one group. Labels without a target share a prompt by design; there the answer tells them apart.
+DECIDING = """
+    SELECT interaction_id, arrived, side, question,
+           md5_number_lower(concat_ws(chr(31), group_id, CASE WHEN target <> '' THEN target ELSE
+               trim(regexp_replace(lower(response), '[[:punct:][:space:]]+', ' ', 'g')) END)) AS same
+    FROM labels
+"""
+TURNS = "SELECT session_id, response FROM labels WHERE verdict = 'right'"
 IN_ORDER = [("arrived", "ascending"), ("example_id", "ascending")]
 
 
@@ -37,32 +45,35 @@ class BuildParams:
     max_rows_per_group: int
 
 
-def build(frozen: Path, curated: Path, out: Path, report: Path) -> None:
+def build(frozen: Path, curated: Path, curation: Path, out: Path, report: Path) -> None:
     """Build the dataset. A training row near to a holdout row is refused, whatever its recorded side says."""
     params, split = load(PARAMS, "build", BuildParams), load(PARAMS, "split", SplitParams)
-    labels = shards.table(curated / "labels", Curated, DECIDING)
+    about = load(PARAMS, "about", AboutParams)
     judgements = shards.read(curated / "judgements", CuratedJudgement)
+    labels_of = shards.files(curated / "labels")
     dropped: list[Dropped] = []
-    kept = _admitted(labels, judgements, params, split, dropped)
-    taught = [j for j in judgements if j.side == HOLDOUT or (j.side == TRAIN and j.interaction_id in kept.judged)]
-
-    tables = _Tables(out, [x for j in taught for x in judged.examples(j) for x in [(j.side, *x)]])
-    right = _confirmed(labels)
     with calculator() as engine:
         labelled.prepare(engine, to_arrow(Approved, read_records(frozen / "catalogue.jsonl", Approved)))
-        met = _meetings(engine, curated, kept.labels)
-        for shard in shards.files(curated / "labels"):
-            rows = shards.one(shard, Curated)
+        labels = _deciding(engine, labels_of)
+        kept = _admitted(labels, judgements, params, split, dropped)
+        taught = [j for j in judgements if j.side == HOLDOUT or j.judgement_id in kept.judgements]
+        tables = _Tables(out, [(j.side, *made) for j in taught for made in judged.examples(j)])
+        right = _confirmed(engine, labels_of)
+        met = labelled.meetings(engine, (_kept(shards.one(f, Curated, labelled.MEETING), kept.labels[f]) for f in labels_of))
+        trained: set[str] = set()
+        for file in labels_of:
+            rows = shards.one(file, Curated)
             until = pc.max(rows["arrived"]).as_py()
-            mine = _with_copies(rows, kept.labels)
+            mine = _kept(rows, kept.labels[file])
             for name, made in labelled.examples(engine, mine, _of(met, mine), right).items():
                 tables.add(TRAIN, name, made, until)
-            tables.add(HOLDOUT, "safety", labelled.due(engine, _with_copies(rows, kept.sealed)), until)
+            tables.add(HOLDOUT, "safety", labelled.due(engine, _kept(rows, kept.sealed[file])), until)
+            trained |= set(mine["interaction_id"].to_pylist())
     counts = tables.close()
 
     known = _known(curated, frozen)
     evaluation = sealed.evaluation([r for r in known.values() if r.side == HOLDOUT], _rubric(frozen))
-    fixed = sealed.regression(list(read_jsonl(frozen / "regression.jsonl")), known, set(kept.labels))
+    fixed = sealed.regression(list(read_jsonl(frozen / "regression.jsonl")), known, trained)
     for name, sealed_rows in (("evaluation", evaluation), ("regression", fixed)):
         counts[HOLDOUT][name] = shards.write_rows(*_places(out, HOLDOUT, name, sealed_rows))
     shards.write_rows(out / "parquet" / "dropped", Dropped, dropped)
@@ -75,49 +86,64 @@ def build(frozen: Path, curated: Path, out: Path, report: Path) -> None:
     }
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_bytes(canonical(summary) + b"\n")
+    agreement = {"answer": next(read_jsonl(curation))["alpha"]}
+    dataset = survey(out, people_of(curated, agreement), {"build": asdict(params), "split": asdict(split)})
+    for folder, files in ((out, card(dataset, about)), (report.parent, reports(dataset))):
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """Interactions whose label trains, with the copies that each stands for; whose judgements train; whose label is sealed."""
+    """By file of labels, how many labels each row stands for where it trains, and where it is sealed (0: not); the judgements
+    that train."""
 
-    labels: dict[str, int]
-    judged: set[str]
-    sealed: dict[str, int]
+    labels: dict[Path, np.ndarray]
+    sealed: dict[Path, np.ndarray]
+    judgements: set[str]
+
+
+def _deciding(engine: Engine, files: list[Path]) -> dict[Path, pa.Table]:
+    found = {}
+    for file in files:
+        engine.register("labels", shards.one(file, Curated))
+        found[file] = engine.execute(DECIDING).to_arrow_table()
+    return found
 
 
 def _admitted(
-    labels: pa.Table, judgements: list[CuratedJudgement], params: BuildParams, split: SplitParams, dropped: list[Dropped]
-) -> _Kept:
+    labels: dict[Path, pa.Table], judgements: list[CuratedJudgement], params: BuildParams, split: SplitParams,
+    dropped: list[Dropped],
+) -> _Kept:  # fmt: skip
     """Who may train: not what straddles the wall or is near to the other side, nor the same thing again and again."""
-    of = {name: labels[name].to_pylist() for name in labels.column_names}
-    place = {i: (a, k) for k, (i, a) in enumerate(zip(of["interaction_id"], of["arrived"], strict=True))}
-    sides = list(zip(of["interaction_id"], of["side"], strict=True))
-    dropped += [_dropped(i, place[i][0], "straddles_the_wall") for i, side in sides if side not in (TRAIN, HOLDOUT)]
-    holdout = sorted({q for q, s in zip(of["question"], of["side"], strict=True) if s == HOLDOUT}
-                     | {j.question for j in judgements if j.side == HOLDOUT})  # fmt: skip
-    train = [k for k, side in enumerate(of["side"]) if side == TRAIN]
-    near = set(leaks([of["question"][k] for k in train], holdout, split.near_duplicate).tolist())
-    dropped += [_dropped(of["interaction_id"][k], of["arrived"][k], "near_a_holdout_row") for n, k in enumerate(train) if n in near]
-    train = [k for n, k in enumerate(train) if n not in near]
-
-    kept, seen = [], Counter[tuple[str, str]]()
-    for k in train:
-        # Verdict-only rows share a prompt by design (several answers to it); there the response tells them apart.
-        key = (of["group_id"][k], of["target"][k] or content_id("rs", normalise(of["response"][k])))
-        seen[key] += 1
-        if seen[key] <= params.max_rows_per_group:
-            kept.append(k)
-        else:
-            dropped.append(_dropped(of["interaction_id"][k], of["arrived"][k], "group_is_full"))
+    holdout = {q for rows in labels.values() for q in _on(rows, HOLDOUT)["question"].to_pylist()}
+    sealed = sorted(holdout | {j.question for j in judgements if j.side == HOLDOUT})
+    seen: dict[int, int] = {}
+    kept, shut = {}, {}
+    for file, rows in labels.items():
+        side = np.array(rows["side"].to_pylist(), object)
+        reason = np.where((side == TRAIN) | (side == HOLDOUT), "", "straddles_the_wall").astype(object)
+        train = np.flatnonzero(side == TRAIN)
+        near = leaks(rows["question"].take(train).to_pylist(), sealed, split.near_duplicate)
+        reason[train[near]] = "near_a_holdout_row"
+        same = rows["same"].to_pylist()
+        for k in np.flatnonzero((side == TRAIN) & (reason == "")).tolist():
+            seen[same[k]] = seen.get(same[k], 0) + 1
+            if seen[same[k]] > params.max_rows_per_group:
+                reason[k] = "group_is_full"
+        gone = np.flatnonzero(reason != "")
+        ids, arrived = (rows[name].take(gone).to_pylist() for name in ("interaction_id", "arrived"))
+        dropped += [_dropped(*row) for row in zip(ids, arrived, reason[gone], strict=True)]
+        kept[file] = ((side == TRAIN) & (reason == "")).astype(np.int64)
+        shut[file] = (side == HOLDOUT).astype(np.int64)
     taught = [j for j in judgements if j.side == TRAIN]
-    close = set(leaks([j.question for j in taught], holdout, split.near_duplicate).tolist())
+    close = set(leaks([j.question for j in taught], sealed, split.near_duplicate).tolist())
     dropped += [_dropped(j.interaction_id, j.arrived, "near_a_holdout_row", j.kind) for n, j in enumerate(taught) if n in close]
-    return _Kept(
-        {of["interaction_id"][k]: 1 for k in kept},
-        {j.interaction_id for n, j in enumerate(taught) if n not in close},
-        {i: 1 for i, side in sides if side == HOLDOUT},
-    )
+    return _Kept(kept, shut, {j.judgement_id for n, j in enumerate(taught) if n not in close})
+
+
+def _on(rows: pa.Table, side: str) -> pa.Table:
+    return rows.filter(pc.equal(rows["side"], side))
 
 
 def _dropped(interaction_id: str, arrived: int, reason: str, kind: str = "", met: str = "") -> Dropped:
@@ -127,24 +153,19 @@ def _dropped(interaction_id: str, arrived: int, reason: str, kind: str = "", met
     )  # fmt: skip
 
 
-def _confirmed(labels: pa.Table) -> set[bytes]:
-    """The turns that people called right."""
-    right = labels.filter(pc.equal(labels["verdict"], "right"))
-    pairs = zip(right["session_id"].to_pylist(), right["response"].to_pylist(), strict=True)
-    return {labelled.turn_key(session, response) for session, response in pairs}
+def _confirmed(engine: Engine, files: list[Path]) -> set[bytes]:
+    """The turns that people called right, of conversations with several: others are nobody's earlier turn."""
+    found: set[bytes] = set()
+    for file in files:
+        engine.register("labels", shards.one(file, Curated, ["session_id", "response", "verdict"]))
+        for row in engine.execute(TURNS).to_arrow_table().to_pylist():
+            found.add(labelled.turn_key(row["session_id"], row["response"]))
+    return found
 
 
-def _meetings(engine: Engine, curated: Path, kept: dict[str, int]) -> pa.Table:
-    """Which wrong answers each right answer met, of those that are kept."""
-    ids = pa.array(kept, pa.string())
-    tables = (shards.one(shard, Curated, labelled.MEETING) for shard in shards.files(curated / "labels"))
-    return labelled.meetings(engine, (rows.filter(pc.is_in(rows["interaction_id"], ids)) for rows in tables))
-
-
-def _with_copies(rows: pa.Table, kept: dict[str, int]) -> pa.Table:
-    copies = pa.array([kept.get(i, 0) for i in rows["interaction_id"].to_pylist()], pa.int64())
-    rows = rows.append_column("copies", copies)
-    return rows.filter(pc.greater(rows["copies"], 0))
+def _kept(rows: pa.Table, copies: np.ndarray) -> pa.Table:
+    """Those rows that are kept, with how many each stands for."""
+    return rows.append_column("copies", pa.array(copies, pa.int64())).filter(pa.array(copies > 0))
 
 
 def _of(met: pa.Table, rows: pa.Table) -> pa.Table:
@@ -214,7 +235,7 @@ class _Tables:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(build, ("frozen", "curated", "out", "report"), argv)
+    return run(build, ("frozen", "curated", "curation", "out", "report"), argv)
 
 
 if __name__ == "__main__":

@@ -8,45 +8,48 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from tasks import shards
-from tasks.agreement import ANSWER, OTHER, SERVED, AgreedTable, AgreementParams, aggregate_table
+from tasks.agreement import ANSWER, OTHER, SERVED, AgreementParams, aggregate_table
 from tasks.calculator import Engine, calculator
 from tasks.frozen import Curated, CuratedJudgement, Dropped, Exchange, Given
 from tasks.guidelines import newest, parse
 from tasks.judgements import AGREED, judgements
 from tasks.overlap import Limits
 from tasks.params import load
-from tasks.records import Approved, canonical, content_id, read_jsonl, read_records, to_arrow
+from tasks.records import Approved, arrow_schema, canonical, content_id, read_jsonl, read_records, to_arrow
 from tasks.stages import PARAMS, run
 
-# The answer that each person wants: 'right' means the served one, and so does a correction that names it.
-VOTES = f"""
-    SELECT g.interaction_id, g.annotator, coalesce(s.id, '{SERVED}') AS right, g.role = 'expert' AS expert,
-           CASE WHEN g.value->>'verdict' = 'right' THEN coalesce(s.id, '{SERVED}')
-                ELSE coalesce(nullif(g.value->>'correction', ''), '{OTHER}') END AS said
-    FROM given g LEFT JOIN served s USING (interaction_id) WHERE g.kind = '{ANSWER}' ORDER BY g.ts, g.annotation_id
-"""
+STRIPPED = "CREATE MACRO stripped(text) AS trim(text, ' ' || chr(9) || chr(10) || chr(13))"
 SERVED_ANSWERS = """
     SELECT e.interaction_id, max(a.id) AS id FROM exchanges e JOIN approved a ON stripped(e.response) = stripped(a.text)
     GROUP BY e.interaction_id
 """
-STRIPPED = "CREATE MACRO stripped(text) AS trim(text, ' ' || chr(9) || chr(10) || chr(13))"
-WHO = """
-    SELECT interaction_id, kind, to_json(list_sort(list_distinct(list(annotator))))::VARCHAR AS annotators,
-           max(guideline) AS guideline
-    FROM given GROUP BY interaction_id, kind
+# The answer that each person wants: 'right' means the served one, and so does a correction that names it.
+VOTES = f"""
+    WITH served AS ({SERVED_ANSWERS})
+    SELECT g.interaction_id, g.annotator, coalesce(s.id, '{SERVED}') AS right, g.role = 'expert' AS expert,
+           CASE WHEN g.value->>'verdict' = 'right' THEN coalesce(s.id, '{SERVED}')
+                ELSE coalesce(nullif(g.value->>'correction', ''), '{OTHER}') END AS said
+    FROM given g SEMI JOIN exchanges USING (interaction_id) LEFT JOIN served s USING (interaction_id)
+    WHERE g.kind = '{ANSWER}' ORDER BY g.ts, g.annotation_id
 """
 LABELS = f"""
+    WITH served AS ({SERVED_ANSWERS}), who AS (
+        SELECT interaction_id, to_json(list_sort(list_distinct(list(annotator))))::VARCHAR AS annotators,
+               max(guideline) AS guideline
+        FROM given WHERE kind = '{ANSWER}' GROUP BY interaction_id
+    )
     SELECT e.*, coalesce(s.id, '') AS served, l.verdict, l.target, coalesce(a.text, '') AS target_text, l.p_wrong, l.p_target,
            l.votes, coalesce(a.kind, 'text') AS kind, coalesce(a.topic, '') AS topic, w.annotators, w.guideline,
            CASE WHEN l.state <> 'agreed' THEN 'no_agreement'
                 WHEN l.target <> '' AND a.id IS NULL THEN 'answer_no_longer_approved' ELSE '' END AS reason
-    FROM exchanges e JOIN labels l USING (interaction_id)
-         JOIN who w ON w.interaction_id = e.interaction_id AND w.kind = '{ANSWER}'
-         LEFT JOIN served s ON s.interaction_id = e.interaction_id LEFT JOIN approved a ON a.id = l.target
+    FROM exchanges e JOIN labels l USING (interaction_id) JOIN who w USING (interaction_id)
+         LEFT JOIN served s USING (interaction_id) LEFT JOIN approved a ON a.id = l.target
     ORDER BY e.arrived, e.interaction_id
 """
 
@@ -58,17 +61,15 @@ def curate(frozen: Path, out: Path, report: Path) -> None:
     verdicts, sides = Counter[str](), Counter[str]()
     with calculator() as engine:
         engine.execute(STRIPPED)
-        given = shards.table(frozen / "annotations", Given)
-        engine.register("given", given)
         engine.register("approved", to_arrow(Approved, read_records(frozen / "catalogue.jsonl", Approved)))
-        engine.register("served", _served(engine, frozen))
-        engine.register("who", engine.execute(WHO).to_arrow_table())
-        agreement = aggregate_table(engine.execute(VOTES).to_arrow_table(), params)
-        engine.register("labels", agreement.labels)
+        agreement = aggregate_table(_votes(engine, frozen), params)
 
         def kept() -> Iterator[pa.Table]:
-            for shard in shards.files(frozen / "exchanges"):
-                engine.register("exchanges", shards.one(shard, Exchange))
+            names = np.array(agreement.labels["interaction_id"].to_pylist(), dtype=str)
+            for exchanges, given in _together(frozen):
+                engine.register("exchanges", exchanges)
+                engine.register("given", given)
+                engine.register("labels", agreement.labels.take(_among(exchanges["interaction_id"], names)))
                 found = engine.execute(LABELS).to_arrow_table()
                 good = found.filter(pc.equal(found["reason"], ""))
                 verdicts.update(good["verdict"].to_pylist())
@@ -78,38 +79,64 @@ def curate(frozen: Path, out: Path, report: Path) -> None:
                 yield good
 
         labels = shards.write(out / "labels", Curated, kept())
-    judged = _judged(frozen, params, given, dropped)
+    judged = _judged(frozen, params, dropped)
     shards.write_rows(out / "judgements", CuratedJudgement, judged)
     shards.write_rows(out / "dropped", Dropped, dropped)
     summary = {
-        "annotations": given.num_rows,
+        "annotations": sum(pq.read_metadata(f).num_rows for f in shards.files(frozen / "annotations")),
         "labels": labels,
         "judgements": dict(Counter(j.kind for j in judged)),
         "dropped": dict(Counter(d.reason for d in dropped)),
         "verdicts": dict(verdicts),
         "sides": dict(sides),
-        "alpha": _rounded(agreement),
+        "alpha": None if math.isnan(agreement.alpha) else round(agreement.alpha, 4),
         "skills": agreement.skills,
     }
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_bytes(canonical(summary) + b"\n")
 
 
-def _served(engine: Engine, frozen: Path) -> pa.Table:
-    """Which approved answer was served, of those interactions where it was one: (interaction_id, id)."""
-    found = [pa.schema([("interaction_id", pa.string()), ("id", pa.string())]).empty_table()]
+def _together(frozen: Path) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Exchanges a shard at a time, with all annotations of them (and some of others): both are kept in the order of arrival."""
+    files = shards.files(frozen / "annotations")
+    held = arrow_schema(Given).empty_table()
     for shard in shards.files(frozen / "exchanges"):
-        engine.register("exchanges", shards.one(shard, Exchange, ["interaction_id", "response"]))
-        found.append(engine.execute(SERVED_ANSWERS).to_arrow_table())
-    return pa.concat_tables(found)
+        exchanges = shards.one(shard, Exchange)
+        until = pc.max(exchanges["arrived"]).as_py()
+        while files and (not held.num_rows or held["arrived"][-1].as_py() <= until):
+            held = pa.concat_tables([held, shards.one(files.pop(0), Given)])
+        yield exchanges, held.filter(pc.less_equal(held["arrived"], until))
+        # What arrived at the very last moment of this shard may belong to the next one.
+        held = held.filter(pc.greater_equal(held["arrived"], until))
 
 
-def _judged(frozen: Path, params: AgreementParams, given: pa.Table, dropped: list[Dropped]) -> list[CuratedJudgement]:
+def _votes(engine: Engine, frozen: Path) -> pa.Table:
+    """Every answer of kind `answer`, as `aggregate_table` wants them; names as dictionaries, or millions would not fit."""
+    found = []
+    for exchanges, given in _together(frozen):
+        engine.register("exchanges", exchanges)
+        engine.register("given", given)
+        votes = engine.execute(VOTES).to_arrow_table()
+        for name in ("annotator", "right", "said"):
+            votes = votes.set_column(votes.column_names.index(name), name, votes[name].dictionary_encode())
+        found.append(votes)
+    return pa.concat_tables(found).unify_dictionaries() if found else pa.table({})
+
+
+def _among(ids: pa.ChunkedArray, names: np.ndarray) -> np.ndarray:
+    """The places of those ids that are among the sorted names."""
+    wanted = np.array(ids.to_pylist(), dtype=str)
+    at = np.minimum(np.searchsorted(names, wanted), max(0, len(names) - 1))
+    return at[names[at] == wanted] if len(names) else at[:0]
+
+
+def _judged(frozen: Path, params: AgreementParams, dropped: list[Dropped]) -> list[CuratedJudgement]:
     """The agreed judgements of every kind but `answer`; what is not agreed goes to `dropped`."""
     texts = {p.stem: p.read_text(encoding="utf-8") for p in sorted((frozen / "guidelines").glob("*.md"))}
     kinds = {name: g.kind for name, g in newest(parse(n, t) for n, t in texts.items()).items()}
     answers = {row["interaction_id"]: row["answers"] for row in read_jsonl(frozen / "answers.jsonl")}
-    annotations = [Given(**row) for row in given.filter(pc.not_equal(given["kind"], ANSWER)).to_pylist()]
+    given = [shards.one(f, Given) for f in shards.files(frozen / "annotations")]
+    annotations = [Given(**row) for part in given for row in part.filter(pc.not_equal(part["kind"], ANSWER)).to_pylist()]
     wanted = {a.interaction_id for a in annotations}
     exchanges = {e.interaction_id: e for e in _exchanges(frozen, wanted)}
     rows = []
@@ -165,10 +192,6 @@ def _dropped(interaction_id: str, arrived: int, reason: str) -> Dropped:
         dropped_id=content_id("dr", "curate", interaction_id, reason), arrived=arrived, interaction_id=interaction_id,
         stage="curate", reason=reason, met="",
     )  # fmt: skip
-
-
-def _rounded(agreement: AgreedTable) -> float | None:
-    return None if math.isnan(agreement.alpha) else round(agreement.alpha, 4)
 
 
 def main(argv: list[str] | None = None) -> int:

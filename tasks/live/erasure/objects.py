@@ -20,10 +20,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.errors import Refused
-from tasks.live import kept, snapshot
+from tasks.live import kept
 from tasks.live.erasure.needles import content, looks_into
 from tasks.live.erasure.subject import Subject
 from tasks.live.kept import CACHE, DIR, Kept
+from tasks.live.repository import git_bytes
 from tasks.live.workspace import Workspace
 
 ABOUT = ("interaction_id", "beside")
@@ -159,7 +160,7 @@ def _files(workspace: Workspace, objects: Kept, gone: set[str]) -> dict[str, dic
 
 def commits(workspace: Workspace) -> list[str]:
     """Every commit of any branch or tag that changed what DVC pins, and every snapshot."""
-    changed = snapshot.git(workspace, "log", "--all", "--format=%H", "--", "dvc.lock", "*.dvc").decode().split()
+    changed = git_bytes(workspace.root, "log", "--all", "--format=%H", "--", "dvc.lock", "*.dvc").decode().split()
     return list(dict.fromkeys([*changed, *(s.commit for s in kept.snapshots(workspace))]))
 
 

@@ -20,6 +20,7 @@ from tasks.errors import Refused
 from tasks.live.erasure.needles import FORM, Needles, pieces
 from tasks.live.erasure.theirs import CANDIDATE, INTERACTION, PART, RECORD, SESSION, USER, Fact, Facts
 from tasks.live.lake import Lake
+from tasks.live.repository import git_bytes
 from tasks.live.workspace import Workspace
 from tasks.redact import Edge
 
@@ -282,10 +283,8 @@ def _found_in_public(workspace: Workspace, needles: Needles) -> set[str]:
 
 
 def public_files(workspace: Workspace) -> Iterable[Path]:
-    from tasks.live import snapshot
-
     named = [workspace.catalogue, workspace.data / "anchors.jsonl"]
     if (workspace.root / ".git").exists():
-        tracked = snapshot.git(workspace, "ls-files", "-z").decode().split("\0")
+        tracked = git_bytes(workspace.root, "ls-files", "-z").decode().split("\0")
         named += [workspace.root / t for t in tracked if t and not t.startswith("data/reports/")]
     return [p for p in dict.fromkeys(named) if p.is_file()]

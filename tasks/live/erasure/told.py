@@ -12,7 +12,8 @@ import contextlib
 from pathlib import Path
 
 from tasks.errors import Refused
-from tasks.live import kept, registry, snapshot
+from tasks.live import kept, registry
+from tasks.live.repository import NOTES, git_bytes
 from tasks.live.workspace import Workspace, write_durably
 
 PAGE = "data/ERASED.md"
@@ -47,7 +48,7 @@ def message(day: str, erasure: str, tag: str, paths: dict[str, str]) -> str:
 def may_commit(workspace: Workspace) -> None:
     """Raises Refused where a commit would belong to no branch."""
     try:
-        snapshot.git(workspace, "symbolic-ref", "--quiet", "HEAD")
+        git_bytes(workspace.root, "symbolic-ref", "--quiet", "HEAD")
     except Refused:
         raise Refused(
             f"{workspace.root} has an old commit checked out",
@@ -63,18 +64,18 @@ def tell(workspace: Workspace, erasure: str, day: str, files: dict[str, dict[str
     for tag, paths in files.items():
         commit, text = commits.get(tag, tag), message(day, erasure, tag, paths)
         if erasure not in _note(workspace, commit):
-            snapshot.git(workspace, "notes", "--ref", snapshot.NOTES, "append", "--file", "-", commit, data=text.encode())
+            git_bytes(workspace.root, "notes", "--ref", NOTES, "append", "--file", "-", commit, data=text.encode())
         mark = f"erased-{tag}"
-        if tag in commits and not snapshot.git(workspace, "tag", "--list", mark):
-            snapshot.git(workspace, "tag", "--annotate", mark, "--file", "-", commit, data=text.encode())
+        if tag in commits and not git_bytes(workspace.root, "tag", "--list", mark):
+            git_bytes(workspace.root, "tag", "--annotate", mark, "--file", "-", commit, data=text.encode())
     page = workspace.root / PAGE
     text = page.read_text(encoding="utf-8") if page.is_file() else HEAD
     if erasure not in text:
         text += f"\n## {day}, {erasure}\n\n" + "".join(f"- `{tag}`\n{_listed(paths)}" for tag, paths in files.items())
         write_durably(page, text.encode())
-    snapshot.git(workspace, "add", "--", PAGE)
-    if snapshot.git(workspace, "diff", "--cached", "--name-only", "--", PAGE):
-        snapshot.git(workspace, "commit", "--quiet", "-m", f"Erased: rows of {len(files)} snapshots, see {PAGE}", "--", PAGE)
+    git_bytes(workspace.root, "add", "--", PAGE)
+    if git_bytes(workspace.root, "diff", "--cached", "--name-only", "--", PAGE):
+        git_bytes(workspace.root, "commit", "--quiet", "-m", f"Erased: rows of {len(files)} snapshots, see {PAGE}", "--", PAGE)
     _hook(workspace)
 
 
@@ -98,13 +99,13 @@ def _teaches(path: str) -> bool:
 
 def _note(workspace: Workspace, commit: str) -> str:
     with contextlib.suppress(Refused):
-        return snapshot.git(workspace, "notes", "--ref", snapshot.NOTES, "show", commit).decode()
+        return git_bytes(workspace.root, "notes", "--ref", NOTES, "show", commit).decode()
     return ""
 
 
 def _hook(workspace: Workspace) -> None:
     """Only where there is none, or ours: the clone is the loop's own, but a person may have put one there."""
-    where = Path(snapshot.git(workspace, "rev-parse", "--git-path", "hooks").decode().strip())
+    where = Path(git_bytes(workspace.root, "rev-parse", "--git-path", "hooks").decode().strip())
     hook = (where if where.is_absolute() else workspace.root / where) / "post-checkout"
     if not hook.exists():
         write_durably(hook, HOOK.encode())

@@ -1,0 +1,95 @@
+"""Real stores on loopback: an S3 API over HTTP (moto's server) and an SSH machine with SFTP (asyncssh)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+KEYS = {"AWS_ACCESS_KEY_ID": "of-this-test", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@contextlib.contextmanager
+def s3(log: Path, bucket: str = "snapshots") -> Iterator[str]:
+    """The address of a real HTTP server that speaks S3, in a process of its own, with one bucket."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-c", f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"]
+    with log.open("w") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        for _ in range(300):
+            assert server.poll() is None, log.read_text()
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                urllib.request.urlopen(f"{url}/moto-api/", timeout=2).close()
+                break
+            time.sleep(0.1)
+        client = _client(url)
+        client.create_bucket(Bucket=bucket)
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def s3_objects(url: str, bucket: str = "snapshots") -> dict[str, int]:
+    """The size of every object of the bucket."""
+    pages = _client(url).get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return {o["Key"]: o["Size"] for page in pages for o in page.get("Contents", [])}
+
+
+def _client(url: str):
+    import boto3
+
+    return boto3.client(
+        "s3", endpoint_url=url, aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"], region_name=KEYS["AWS_DEFAULT_REGION"],
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def ssh(root: Path) -> Iterator[tuple[int, Path]]:
+    """The port of an SSH server whose SFTP shows `root` only, and the private key that it lets in."""
+    import asyncssh
+
+    keys = root.parent / "keys"
+    keys.mkdir()
+    for name in ("host", "user"):
+        asyncssh.generate_private_key("ssh-ed25519").write_private_key(str(keys / name))
+    (keys / "authorized").write_bytes(asyncssh.read_private_key(str(keys / "user")).export_public_key())
+    (keys / "user").chmod(0o600)
+    started, ended, port = threading.Event(), threading.Event(), free_port()
+
+    async def serve() -> None:
+        server = await asyncssh.listen(
+            "127.0.0.1", port, server_host_keys=[str(keys / "host")], authorized_client_keys=str(keys / "authorized"),
+            sftp_factory=lambda chan: asyncssh.SFTPServer(chan, chroot=str(root).encode()), allow_scp=False,
+        )  # fmt: skip
+        started.set()
+        while not ended.is_set():
+            await asyncio.sleep(0.05)
+        server.close()
+        await server.wait_closed()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    assert started.wait(30)
+    try:
+        yield port, keys / "user"
+    finally:
+        ended.set()
+        thread.join(30)

@@ -1,0 +1,307 @@
+"""Snapshots as people receive them: kept in a folder, an S3 store or behind SSH, made again elsewhere, never half made."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import Refused
+from tasks.live import repository, snapshot, store
+from tasks.live.repository import git
+from tasks.live.workspace import Workspace, quiet_environment
+from tests import small, stores
+
+quiet_environment()
+pytestmark = pytest.mark.slow
+BIN = Path(sys.executable).parent
+
+
+def dvc(folder: Path, *arguments: str, **environment: str) -> str:
+    env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1", **environment}
+    done = subprocess.run([BIN / "dvc", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def elsewhere(place: Workspace, folder: Path, tag: str) -> Path:
+    """A second machine: a clone at a tag, with nothing but git's history."""
+    git(folder.parent, "clone", "--quiet", str(place.root), str(folder))
+    git(folder, "checkout", "--quiet", tag)
+    return folder
+
+
+def reproduced(folder: Path, **environment: str) -> None:
+    """From the remote every stage is skipped; run again, each gives the recorded hashes."""
+    recorded = (folder / "dvc.lock").read_bytes()
+    dvc(folder, "pull", **environment)
+    assert "didn't change, skipping" in dvc(folder, "repro", **environment)
+    dvc(folder, "repro", "--force", **environment)
+    assert (folder / "dvc.lock").read_bytes() == recorded
+    assert git(folder, "status", "--porcelain") == ""
+
+
+def wiped(place: Workspace) -> None:
+    """Lose this machine's copy of the data: its cache and its files."""
+    for folder in (place.root / ".dvc" / "cache", place.data / "dataset", place.data / "curated", place.frozen):
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    return small.workspace(tmp_path / "here" / "w")
+
+
+def test_a_second_machine_makes_a_tagged_snapshot_again_from_a_clone_and_the_remote(place: Workspace, tmp_path: Path) -> None:
+    first = small.publish(place, 30)
+    small.publish(place, 40)
+    wiped(place)
+    folder = elsewhere(place, tmp_path / "ein Ordner auf einer anderen Maschine", first.tag)
+    reproduced(folder, LC_ALL="C", TZ="Asia/Tokyo", PYTHONHASHSEED="5", OMP_NUM_THREADS="1", ARROW_DEFAULT_MEMORY_POOL="system")
+
+
+def test_an_s3_store_keeps_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("moto")
+    with stores.s3(tmp_path / "s3.log") as url:
+        for key, value in stores.KEYS.items():
+            monkeypatch.setenv(key, value)
+        place = small.workspace(tmp_path / "w", "s3://snapshots/support", [f"endpointurl={url}"])
+        first = small.publish(place, 30)
+        assert first.unpushed == "" and first.new
+        held = stores.s3_objects(url)
+        assert held and all(key.startswith("support/files/md5/") for key in held)
+        committed = (place.root / ".dvc" / "config").read_text(encoding="utf-8")
+        assert not any(secret in committed for secret in (stores.KEYS["AWS_ACCESS_KEY_ID"], stores.KEYS["AWS_SECRET_ACCESS_KEY"]))
+
+        small.publish(place, 40)
+        wiped(place)
+        reproduced(elsewhere(place, tmp_path / "clone", first.tag), **stores.KEYS)
+        again = Workspace(tmp_path / "clone")
+        again.state.mkdir()
+        from tasks.live.diff import between
+
+        shutil.rmtree(again.root / ".dvc" / "cache")
+        newest = snapshot.last(place)
+        assert between(again, first.tag, newest.tag).added == 130
+
+
+def test_a_machine_behind_ssh_keeps_snapshots(tmp_path: Path) -> None:
+    pytest.importorskip("dvc_ssh")
+    (tmp_path / "server").mkdir()
+    with stores.ssh(tmp_path / "server") as (port, key):
+        settings = [f"port={port}", f"keyfile={key}", "user=flywheel", "allow_agent=false"]
+        place = small.workspace(tmp_path / "w", "ssh://127.0.0.1/support", settings)
+        first = small.publish(place, 30)
+        assert first.unpushed == ""
+        assert (tmp_path / "server" / "support" / "files" / "md5").is_dir()
+        wiped(place)
+        reproduced(elsewhere(place, tmp_path / "clone", first.tag))
+
+
+def test_with_the_remote_down_a_snapshot_is_kept_and_pushed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("moto")
+    for key, value in stores.KEYS.items():
+        monkeypatch.setenv(key, value)
+    port = stores.free_port()
+    place = small.workspace(tmp_path / "w", "s3://snapshots", [f"endpointurl=http://127.0.0.1:{port}", "connect_timeout=1"])
+    first = small.publish(place, 30)
+    assert first.new and first.unpushed and store.pending(place) == [first.tag]
+    assert git(place.root, "tag", "--list") == first.tag and git(place.root, "status", "--porcelain") == ""
+    second = small.publish(place, 40)
+    assert store.pending(place) == [first.tag, second.tag]
+
+    monkeypatch.setattr(stores, "free_port", lambda: port)
+    with stores.s3(tmp_path / "s3.log"):
+        assert snapshot.publish(place).unpushed == "" and store.pending(place) == []
+        wiped(place)
+        for tag in (first.tag, second.tag):
+            reproduced(elsewhere(place, tmp_path / tag, tag), **stores.KEYS)
+
+
+def test_a_folder_that_is_away_is_a_remote_that_is_down(place: Workspace) -> None:
+    remote = place.state / "remote"
+    remote.write_text("not a folder", encoding="utf-8")
+    first = small.publish(place, 30)
+    assert first.unpushed and store.pending(place) == [first.tag]
+    remote.unlink()
+    assert snapshot.push_pending(place) == "" and store.pending(place) == []
+    assert remote.is_dir()
+
+
+def test_dvc_compares_the_metrics_of_two_snapshots_and_plots_them(place: Workspace) -> None:
+    tags = [small.publish(place, rows).tag for rows in (30, 40)]
+    compared = json.loads(dvc(place.root, "metrics", "diff", "--json", *tags))["data/reports/dataset.json"]
+    assert compared["tables.sft_train"] == {"old": 30, "new": 40, "diff": 10} and "agreement.answer" not in compared
+    shown = json.loads(dvc(place.root, "plots", "show", "--json"))
+    assert "errors" not in shown
+    points = {name: json.dumps(drawn) for name, drawn in shown["data"].items()}
+    assert points.keys() == {"rows by table", "rows by slice", "balance", "agreement"}
+    assert "sft train" in points["rows by table"] and '"de"' in points["rows by slice"] and "0.71" in points["agreement"]
+    both = json.dumps(json.loads(dvc(place.root, "plots", "diff", "--json", *tags)))
+    assert all(tag in both for tag in tags)
+
+
+DEATHS = {
+    "push": "store.push",
+    "changelog": "_log_changes",
+    "add": "_git:add",
+    "commit": "_git:commit",
+    "tag": "_git:tag",
+}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", DEATHS)
+def test_killed_around_any_step_the_next_call_ends_in_one_commit(place: Workspace, step: str, when: str) -> None:
+    small.publish(place, 30)
+    small.build(place, 40)
+    code = f"""
+import os, signal
+from pathlib import Path
+from tasks.live import snapshot, store
+from tasks.live.workspace import Workspace, quiet_environment
+quiet_environment()
+def dying(real, only=None):
+    def step(*arguments, **named):
+        mine = only is None or (only in arguments and "--list" not in arguments)
+        if mine and {when == "before"}: os.kill(os.getpid(), signal.SIGKILL)
+        done = real(*arguments, **named)
+        if mine: os.kill(os.getpid(), signal.SIGKILL)
+        return done
+    return step
+name, _, only = {DEATHS[step]!r}.partition(":")
+module, name = (store, name.split(".")[1]) if "." in name else (snapshot, name)
+setattr(module, name, dying(getattr(module, name), only or None))
+snapshot.publish(Workspace(Path({str(place.root)!r})))
+"""
+    died = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert died.returncode == -9, died.stderr
+    done = snapshot.publish(place)
+    history = list(snapshot.history(place))
+    assert [s.tag for s in history] == [done.tag, history[1].tag]
+    assert git(place.root, "log", "--format=%s").count("snapshot-") == 2
+    assert place.changelog.read_text(encoding="utf-8").count("## snapshot-") == 2
+    assert git(place.root, "status", "--porcelain") == "" and store.pending(place) == []
+    with repository.dvc(place) as repo:
+        assert repo.push(revs=[s.tag for s in history]) == 0, "the remote has everything"
+
+
+def test_what_others_staged_is_not_in_the_commit_of_a_snapshot(place: Workspace) -> None:
+    small.build(place, 30)
+    (place.root / "notes.txt").write_text("a thought", encoding="utf-8")
+    git(place.root, "add", "notes.txt")
+    made = snapshot.publish(place)
+    assert "notes.txt" not in git(place.root, "show", "--name-only", "--format=", made.commit)
+    assert git(place.root, "status", "--porcelain") == "A  notes.txt"
+
+
+def test_code_that_is_not_committed_makes_no_snapshot(place: Workspace) -> None:
+    small.build(place, 30)
+    (place.root / "stage.py").write_text(small.STAGE + "# better\n", encoding="utf-8")
+    with pytest.raises(Refused, match=r"not committed: stage\.py"):
+        snapshot.publish(place)
+    assert git(place.root, "tag", "--list") == ""
+    git(place.root, "checkout", "--quiet", "--", "stage.py")
+    (place.root / "params.yaml").write_text("build:\n  max_rows_per_group: 9\n", encoding="utf-8")
+    snapshot.run_stage(place, "build")
+    made = snapshot.publish(place)  # settings are part of a snapshot, and committed with it
+    assert "max_rows_per_group: 9" in git(place.root, "show", f"{made.tag}:params.yaml")
+
+
+def test_a_detached_head_makes_no_snapshot_and_is_told_where_to_go(place: Workspace) -> None:
+    first = small.publish(place, 30)
+    git(place.root, "checkout", "--quiet", first.tag)
+    small.build(place, 40)
+    with pytest.raises(Refused, match="no branch checked out") as refused:
+        snapshot.publish(place)
+    assert refused.value.what_to_do == "git switch main"
+    git(place.root, "switch", "--quiet", "main", "--force")
+    assert small.publish(place, 40).new
+
+
+def test_a_shallow_clone_reproduces_and_makes_no_snapshot(place: Workspace, tmp_path: Path) -> None:
+    small.publish(place, 30)
+    newest = small.publish(place, 40)
+    shallow = Workspace(tmp_path / "shallow")
+    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{place.root}", str(shallow.root))
+    shallow.state.mkdir()
+    shallow.reports.mkdir(exist_ok=True)
+    reproduced(shallow.root)
+    with pytest.raises(Refused, match="shallow clone"):
+        small.publish(shallow, 50)
+    git(shallow.root, "fetch", "--quiet", "--unshallow", "--tags")
+    assert snapshot.last(shallow).tag == newest.tag and small.publish(shallow, 50).new
+
+
+def test_a_snapshot_of_another_branch_is_not_made_twice(place: Workspace) -> None:
+    small.publish(place, 30)
+    git(place.root, "switch", "--quiet", "--create", "trial")
+    on_trial = small.publish(place, 40)
+    git(place.root, "switch", "--quiet", "main")
+    small.build(place, 40)
+    with pytest.raises(Refused, match="another branch") as refused:
+        snapshot.publish(place)
+    assert f"git merge {on_trial.tag}" in refused.value.what_to_do
+    git(place.root, "checkout", "--quiet", "--force", "main")
+    git(place.root, "merge", "--quiet", on_trial.tag)
+    assert snapshot.publish(place).tag == on_trial.tag
+
+
+def test_a_merge_that_is_not_finished_makes_no_snapshot(place: Workspace) -> None:
+    small.publish(place, 30)
+    git(place.root, "switch", "--quiet", "--create", "trial")
+    small.publish(place, 40)
+    git(place.root, "switch", "--quiet", "main")
+    small.publish(place, 50)
+    with pytest.raises(Refused):
+        git(place.root, "merge", "--quiet", "trial")
+    with pytest.raises(Refused, match=r"a merge is not finished: .*dvc\.lock"):
+        snapshot.publish(place)
+
+
+def test_without_git_there_is_a_reason(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.build(place, 30)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Refused, match="git is not installed"):
+        snapshot.publish(place)
+
+
+@pytest.mark.parametrize(
+    ("url", "settings", "why"),
+    [
+        ("ssh://me:word@host/path", [], "holds a password"),
+        ("s3://bucket", ["secret_access_key=word"], "secret_access_key is a secret"),
+        ("s3://bucket", ["endpointurl"], "is no setting"),
+        ("s3://bucket", ["endpoint=http://x"], "DVC takes no such remote"),
+        ("nowhere://bucket", [], "DVC takes no such remote"),
+    ],
+)
+def test_a_remote_is_refused_before_anything_secret_is_committed(tmp_path: Path, url: str, settings: list[str], why: str) -> None:
+    with pytest.raises(Refused, match=why) as refused:
+        small.workspace(tmp_path / "w", url, settings)
+    assert "word" not in str(refused.value).replace("password", "")
+    assert "word" not in (tmp_path / "w" / ".dvc" / "config").read_text(encoding="utf-8").replace("password", "")
+
+
+def test_a_remote_folder_is_named_as_seen_from_where_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = small.workspace(tmp_path / "w", "kept/here")
+    small.publish(place, 30)
+    assert (tmp_path / "kept" / "here" / "files").is_dir()
+
+
+def test_status_shows_what_the_remote_has_not_taken() -> None:
+    from tasks.live.status import as_text
+
+    document = {
+        "workspace": "w", "rows": {}, "batches_unanswered": [], "waiting": 0, "unresolved_feedback": {"waiting": 0, "expired": 0},
+        "quarantine": [], "newest_rejects": [], "rates": None, "alarms": [], "clusters": [], "snapshot": None, "verdict": None,
+        "unpushed": ["snapshot-1"], "busy": {},
+    }  # fmt: skip
+    assert "push pending: the remote has not taken snapshot-1 yet" in as_text(document)
+    assert json.dumps(document)
