@@ -113,8 +113,9 @@ def _chunk(draw, words, weights, approved, start: int, n: int) -> tuple[pa.Table
 
 STAGES = {
     "curate": ("--frozen", "frozen", "--out", "curated", "--report", "reports/curate.json"),
-    "build": ("--frozen", "frozen", "--curated", "curated", "--out", "dataset", "--report", "reports/build.json"),
-}
+    "build": ("--frozen", "frozen", "--curated", "curated", "--curation", "reports/curate.json", "--out", "dataset",
+              "--report", "reports/build.json"),
+}  # fmt: skip
 
 
 def stage(place: Path, name: str, arguments: tuple[str, ...]) -> tuple[float, float, int]:

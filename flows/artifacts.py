@@ -186,6 +186,18 @@ def interval(e: Estimate, form: str = "{:.1%}") -> str:
     return f"{form.format(e.value)} ({form.format(e.low)} to {form.format(e.high)})"
 
 
+def dataset(built: dict[str, Any]) -> None:
+    """The rows of each table and what they were made of; what was refused, with its reason."""
+    lines = ["| side | table | rows | made of |", "|---|---|---|---|"]
+    for side, tables in built["rows"].items():
+        for table, rows in sorted(tables.items()):
+            made = ", ".join(f"{n:,} {origin}" for origin, n in sorted(built["origins"].get(f"{side}/{table}", {}).items()))
+            lines += [f"| {side} | {table} | {rows:,} | {made} |"] if rows else []
+    lines += ["", *(f"- refused: {n:,} × `{reason}`" for reason, n in sorted(built["dropped"].items()))]
+    get_run_logger().info("dataset: %s, refused %s", built["rows"], built["dropped"])
+    create_markdown_artifact(key="dataset", markdown="\n".join(lines), description="The tables of the newest dataset")
+
+
 def validation(page: str) -> None:
     create_markdown_artifact(key="validation", markdown=page, description="Every expectation on every table")
 

@@ -38,6 +38,8 @@ def run_stage(workspace: Path, stage: str) -> bool:
     try:
         return snapshot.run_stage(place, stage)
     finally:
+        if stage == "build" and (place.reports / "build.json").is_file():
+            artifacts.dataset(snapshot.report(place, "build"))
         page = place.reports / "validation.md"
         if stage == "validate" and page.is_file():
             artifacts.validation(page.read_text(encoding="utf-8"))

@@ -72,9 +72,8 @@ def curated(place: Path) -> int:
 
 def built(place: Path) -> int:
     assert curated(place) == 0
-    return build.main(
-        ["--frozen", "frozen", "--curated", "curated", "--out", "dataset", "--report", "reports/build.json"]
-    )
+    return build.main(["--frozen", "frozen", "--curated", "curated", "--curation", "reports/curate.json", "--out", "dataset",
+                       "--report", "reports/build.json"])  # fmt: skip
 
 
 def test_curate_keeps_what_people_agree_on_and_says_what_it_dropped(place: Path):

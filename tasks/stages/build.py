@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 
 from tasks import shards
 from tasks.calculator import Engine, calculator
+from tasks.card import AboutParams, card, reports
+from tasks.card.facts import people_of, survey
 from tasks.examples import HOLDOUT, TABLES, TRAIN, Example, judged, labelled, sealed
 from tasks.frozen import Curated, CuratedJudgement, Dropped
 from tasks.guidelines import newest, parse
@@ -43,22 +45,23 @@ class BuildParams:
     max_rows_per_group: int
 
 
-def build(frozen: Path, curated: Path, out: Path, report: Path) -> None:
+def build(frozen: Path, curated: Path, curation: Path, out: Path, report: Path) -> None:
     """Build the dataset. A training row near to a holdout row is refused, whatever its recorded side says."""
     params, split = load(PARAMS, "build", BuildParams), load(PARAMS, "split", SplitParams)
+    about = load(PARAMS, "about", AboutParams)
     judgements = shards.read(curated / "judgements", CuratedJudgement)
-    files = shards.files(curated / "labels")
+    labels_of = shards.files(curated / "labels")
     dropped: list[Dropped] = []
     with calculator() as engine:
         labelled.prepare(engine, to_arrow(Approved, read_records(frozen / "catalogue.jsonl", Approved)))
-        labels = _deciding(engine, files)
+        labels = _deciding(engine, labels_of)
         kept = _admitted(labels, judgements, params, split, dropped)
         taught = [j for j in judgements if j.side == HOLDOUT or j.judgement_id in kept.judgements]
         tables = _Tables(out, [(j.side, *made) for j in taught for made in judged.examples(j)])
-        right = _confirmed(engine, files)
-        met = labelled.meetings(engine, (_kept(shards.one(f, Curated, labelled.MEETING), kept.labels[f]) for f in files))
+        right = _confirmed(engine, labels_of)
+        met = labelled.meetings(engine, (_kept(shards.one(f, Curated, labelled.MEETING), kept.labels[f]) for f in labels_of))
         trained: set[str] = set()
-        for file in files:
+        for file in labels_of:
             rows = shards.one(file, Curated)
             until = pc.max(rows["arrived"]).as_py()
             mine = _kept(rows, kept.labels[file])
@@ -83,6 +86,11 @@ def build(frozen: Path, curated: Path, out: Path, report: Path) -> None:
     }
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_bytes(canonical(summary) + b"\n")
+    agreement = {"answer": next(read_jsonl(curation))["alpha"]}
+    dataset = survey(out, people_of(curated, agreement), {"build": asdict(params), "split": asdict(split)})
+    for folder, files in ((out, card(dataset, about)), (report.parent, reports(dataset))):
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +235,7 @@ class _Tables:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(build, ("frozen", "curated", "out", "report"), argv)
+    return run(build, ("frozen", "curated", "curation", "out", "report"), argv)
 
 
 if __name__ == "__main__":
