@@ -37,7 +37,7 @@ def workspace(root: Path) -> Workspace:
     place = Workspace(root)
     place.state.mkdir(parents=True)
     (root / ".dvc").mkdir()
-    (root / ".gitignore").write_text(".flywheel/\n/data\n", encoding="utf-8")
+    (root / ".gitignore").write_text(".flywheel/\n", encoding="utf-8")
     (root / ".dvc" / "config").write_text("[core]\n    analytics = false\n", encoding="utf-8")
     (root / ".dvc" / ".gitignore").write_text("/cache\n/tmp\n", encoding="utf-8")
     shutil.copy(ROOT / "params.yaml", root / "params.yaml")
@@ -70,7 +70,7 @@ def version(place: Workspace, name: str, change: Callable[[Path], None]) -> tupl
         with timed(spent, "dvc push"):
             repo.push()
     _pin(place)
-    git(place.root, "add", "--force", "dvc.lock", "params.yaml", ".dvc/config", *(f"data/{f}.dvc" for f in FOLDERS))
+    git(place.root, "add", "dvc.lock", "params.yaml", ".dvc/config", *(f"data/{f}.dvc" for f in FOLDERS))
     git(place.root, *COMMITTER, "commit", "--quiet", "-m", name)
     git(place.root, "tag", f"snapshot-{name}")
     sizes = {}

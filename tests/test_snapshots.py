@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from tasks import shards
 from tasks.errors import Refused
+from tasks.examples import TABLES, Supervised, example_id
 from tasks.live import repository, snapshot, store
 from tasks.live.repository import git
 from tasks.live.workspace import Workspace, quiet_environment
+from tasks.records import arrow_schema
 from tests import small, stores
+from tests.handmade import NOON
 
 quiet_environment()
 pytestmark = pytest.mark.slow
@@ -131,6 +137,42 @@ def test_a_folder_that_is_away_is_a_remote_that_is_down(place: Workspace) -> Non
     remote.unlink()
     assert snapshot.push_pending(place) == "" and store.pending(place) == []
     assert remote.is_dir()
+
+
+def held(remote: Path) -> dict[str, int]:
+    return {p.parent.name + p.name: p.stat().st_size for p in (remote / "files" / "md5").glob("*/*")}
+
+
+def many(folder: Path, rows: int) -> None:
+    """A table of texts that don't compress to nothing, in the order in which they arrived."""
+    schema, letters = arrow_schema(Supervised), random.Random(1)
+    writer = shards.Writer(folder / "parquet", Supervised, folder / "jsonl", TABLES["sft"].trains)
+    said = [f'[{{"content":"{letters.getrandbits(800):x}","role":"user"}}]' for _ in range(rows)]
+    constant = {f.name: {"string": "x", "int64": 1, "double": 0.5}[str(f.type)] for f in schema}
+    for start in range(0, rows, 20_000):
+        numbers = range(start, min(start + 20_000, rows))
+        columns = {name: [value] * len(numbers) for name, value in constant.items()} | {
+            "example_id": [example_id("sft", str(n)) for n in numbers],
+            "arrived": [NOON + n // 300 for n in numbers],
+            "messages": [said[n] for n in numbers],
+            "tools": ["[]"] * len(numbers),
+        }
+        writer.add(pa.table(columns, schema=schema))
+    writer.close()
+
+
+def test_one_percent_more_rows_upload_about_one_percent_of_the_bytes(place: Workspace) -> None:
+    with repository.dvc(place) as repo:
+        many(place.data / "many", 300_000)
+        repo.add([str(place.data / "many")])
+        repo.push()
+        before = held(place.state / "remote")
+        many(place.data / "many", 303_000)
+        repo.add([str(place.data / "many")])
+        repo.push()
+    new = {name: size for name, size in held(place.state / "remote").items() if name not in before}
+    assert 0.01 < sum(new.values()) / sum(before.values()) < 0.03, "what is new, and the shard that it goes on from, in both forms"
+    assert len(new) <= 8 < len(before) / 10
 
 
 def test_dvc_compares_the_metrics_of_two_snapshots_and_plots_them(place: Workspace) -> None:

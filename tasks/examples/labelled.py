@@ -43,7 +43,7 @@ RIGHT = """
 SFT = f"""
     SELECT example_id('sft', interaction_id) AS example_id, '' AS beside, {COMMON},
            CASE WHEN verdict = 'right' THEN 'confirmed' ELSE 'correction' END AS origin, author_of(target) AS author,
-           round(p_target, 6) AS weight, after(messages, message) AS messages, tools, target AS action, session_id
+           round(p_target, 2) AS weight, after(messages, message) AS messages, tools, target AS action, session_id
     FROM ({RIGHT}) WHERE message IS NOT NULL ORDER BY arrived, example_id
 """
 # A correction against what was served; and a confirmed answer against the approved answer that was retrieved beside it: to confirm
@@ -59,7 +59,7 @@ PAIRS = f"""
         WHERE a.id <> r.target GROUP BY r.interaction_id
     )
     SELECT example_id('preference', interaction_id) AS example_id, '' AS beside, {COMMON}, origin, '{APPROVED}' AS author,
-           round(p_target, 6) AS weight, messages AS prompt, contexts, alone(said(target_text)) AS chosen,
+           round(p_target, 2) AS weight, messages AS prompt, contexts, alone(said(target_text)) AS chosen,
            alone(said(worse)) AS rejected, tools, target AS chosen_action, worse_action AS rejected_action
     FROM (
         SELECT *, 'correction' AS origin, response AS worse, served AS worse_action FROM labels
@@ -72,14 +72,14 @@ PAIRS = f"""
 # Two answers of opposite verdict to the very same prompt: `met` says who meets whom.
 OPPOSITES = f"""
     SELECT example_id('preference', l.interaction_id || '+' || m.wrong_id) AS example_id, m.wrong_id AS beside, {COMMON},
-           'opposite_verdicts' AS origin, '{MODEL}' AS author, round(least(p_target, m.p_wrong), 6) AS weight, messages AS prompt,
+           'opposite_verdicts' AS origin, '{MODEL}' AS author, round(least(p_target, m.p_wrong), 2) AS weight, messages AS prompt,
            contexts, alone(said(response)) AS chosen, alone(said(m.wrong_response)) AS rejected, tools, served AS chosen_action,
            m.wrong_served AS rejected_action
     FROM labels l JOIN met m ON m.right_id = l.interaction_id WHERE response <> m.wrong_response ORDER BY arrived, example_id
 """
 UNPAIRED = f"""
     SELECT example_id('unpaired', interaction_id) AS example_id, '' AS beside, {COMMON}, 'verdict' AS origin,
-           '{MODEL}' AS author, round(greatest(p_wrong, 1 - p_wrong), 6) AS weight, messages AS prompt,
+           '{MODEL}' AS author, round(greatest(p_wrong, 1 - p_wrong), 2) AS weight, messages AS prompt,
            alone(said(response)) AS completion, verdict = 'right' AS label
     FROM labels WHERE stripped(response) <> '' ORDER BY arrived, example_id
 """
@@ -90,7 +90,7 @@ REWARD = """
 """
 PROMPTS = f"""
     SELECT example_id('prompts', interaction_id) AS example_id, '' AS beside, {COMMON}, 'label' AS origin,
-           author_of(target) AS author, round(p_target, 6) AS weight, messages AS prompt, contexts,
+           author_of(target) AS author, round(p_target, 2) AS weight, messages AS prompt, contexts,
            CASE WHEN target_text <> '' THEN target_text ELSE response END AS ground_truth,
            '[' || concat_ws(',',
                CASE WHEN target <> '' THEN '{{"check":"action","value":' || to_json(target) || '}}' END,
@@ -111,7 +111,7 @@ MEETINGS = """
 # A person or a refusal is due: what should have been done, and what was said instead.
 SAFETY = f"""
     SELECT example_id('safety', interaction_id) AS example_id, '' AS beside, {COMMON}, 'label' AS origin, '' AS author,
-           round(p_target, 6) AS weight, messages AS prompt, response, '[]' AS policies, kind AS action, '' AS route
+           round(p_target, 2) AS weight, messages AS prompt, response, '[]' AS policies, kind AS action, '' AS route
     FROM labels WHERE kind IN ('escalate', 'refuse') AND target <> '' ORDER BY arrived, example_id
 """
 

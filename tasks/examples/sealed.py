@@ -62,7 +62,7 @@ def _common(row: Curated, table: str, of: str = "") -> dict[str, Any]:
         "arrived": row.arrived,
         "origin": "label" if row.side != TRAIN else "fixed",
         "author": APPROVED if row.target else NOBODY,
-        "weight": round(row.p_target, 6),
+        "weight": round(row.p_target, 2),
         "copies": 1,
         "topic": row.topic,
         "language": row.language,

@@ -38,13 +38,16 @@ VOTES = f"""
     FROM given g SEMI JOIN exchanges USING (interaction_id) LEFT JOIN served s USING (interaction_id)
     WHERE g.kind = '{ANSWER}' ORDER BY g.ts, g.annotation_id
 """
+# Posteriors in three digits: each new answer moves what is known of annotators a little, and with it every posterior ever given;
+# in all their digits no file of a version would be the same as in the one before.
 LABELS = f"""
     WITH served AS ({SERVED_ANSWERS}), who AS (
         SELECT interaction_id, to_json(list_sort(list_distinct(list(annotator))))::VARCHAR AS annotators,
                max(guideline) AS guideline
         FROM given WHERE kind = '{ANSWER}' GROUP BY interaction_id
     )
-    SELECT e.*, coalesce(s.id, '') AS served, l.verdict, l.target, coalesce(a.text, '') AS target_text, l.p_wrong, l.p_target,
+    SELECT e.*, coalesce(s.id, '') AS served, l.verdict, l.target, coalesce(a.text, '') AS target_text,
+           round(l.p_wrong, 3) AS p_wrong, round(l.p_target, 3) AS p_target,
            l.votes, coalesce(a.kind, 'text') AS kind, coalesce(a.topic, '') AS topic, w.annotators, w.guideline,
            CASE WHEN l.state <> 'agreed' THEN 'no_agreement'
                 WHEN l.target <> '' AND a.id IS NULL THEN 'answer_no_longer_approved' ELSE '' END AS reason
@@ -171,7 +174,7 @@ def _judged(frozen: Path, params: AgreementParams, dropped: list[Dropped]) -> li
                     response=e.response,
                     answers=canonical(answers.get(e.interaction_id, [])).decode(),
                     value=j.value,
-                    confidence=j.confidence,
+                    confidence=round(j.confidence, 3),
                     votes=j.votes,
                     annotators=canonical(sorted(people[e.interaction_id])).decode(),
                     guideline=j.guideline,
