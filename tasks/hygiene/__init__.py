@@ -35,6 +35,7 @@ REASONS = {
     "tenant_is_full": "the tenant has as many rows as one may have",
     "day_is_full": "the day has as many rows as one may have",
     "group_is_full": "the group of near-duplicates has as many rows as one may have",
+    "claim_is_full": "the answer has as many votes as may become rows",
     # dedup, noise, balance
     "near_duplicate": "another row stands for it",
     "label_looks_wrong": "alike rows are confidently labelled otherwise",

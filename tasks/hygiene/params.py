@@ -29,6 +29,7 @@ class HygieneParams:
     tenant_share: float
     day_rows: int
     group_rows: int
+    claim_rows: int
     # dedup, noise, balance, anchors
     near_duplicate: float
     noise_confidence: float

@@ -22,12 +22,11 @@ from tasks.hygiene.params import DAY, HygieneParams
 
 FIELDS = ("said", "response")
 MOST_BITS = 24  # of the table of counts: 64 MB a side, whatever the number of rows
-LEAST_ROWS = 5  # a prior's z is below 3 long before; this bounds what is looked at again
 LENIENT = 0.5  # of the thresholds, in the first look, where several runs may share a count
 MOST_BINS, LEAST_BINS, BIN_ROWS = 64, 8, 10
 FROM_NEW = 0.8  # of the new actors must be more than the aged ones explain, for their rows to be taken
 AT_ONCE = 0.5  # of the carriers must have voted in the busiest two bins
-DEVOTED, DEVOTED_VOTES, DEVOTED_ACTORS = 0.8, 3, 10  # of the carriers with so many votes, and at least so many, vote on nothing else
+DEVOTED, DEVOTED_VOTES, DEVOTED_ACTORS = 0.8, 3, 10  # of carriers with so many votes, at least so many: vote on nothing else
 SHOWN = 50
 
 
@@ -97,6 +96,8 @@ _LOUD = np.dtype([("number", "u8"), ("rows", "i8"), ("elsewhere", "i8"), ("log_o
 
 def _loud(here: _Side, there: _Side, params: HygieneParams) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(over-represented runs as _LOUD, ordered by number; and each occurrence as a run's index and a vote's row)."""
+    # As many rows of few actors the caps leave anyway, and as few any chatty user has of some phrase.
+    least = (params.min_actors - 1) * params.actor_rows + 1
     size = sum(len(block) for block in (here.texts, there.texts))
     bits = int(np.clip(np.ceil(np.log2(max(size, 1) * 64)), 16, MOST_BITS))
     counts = [np.zeros(1 << bits, np.int32) for _ in range(2)]
@@ -111,7 +112,7 @@ def _loud(here: _Side, there: _Side, params: HygieneParams) -> tuple[np.ndarray,
         part = slice(start, start + (1 << 20))
         log_odds, z = _odds(counts[0][part], counts[1][part], *rows, params.trigger_prior)
         worth[part] = (
-            (counts[0][part] >= LEAST_ROWS)
+            (counts[0][part] >= least)
             & (z >= LENIENT * params.trigger_z)
             & (log_odds >= LENIENT * np.log(params.trigger_times))
         )
@@ -130,7 +131,7 @@ def _loud(here: _Side, there: _Side, params: HygieneParams) -> tuple[np.ndarray,
         if len(known):
             elsewhere += np.bincount(place[known[place] == number], minlength=len(known))
     log_odds, z = _odds(often, elsewhere, *rows, params.trigger_prior)
-    keep = (often >= LEAST_ROWS) & (z >= params.trigger_z) & (log_odds >= np.log(params.trigger_times))
+    keep = (often >= least) & (z >= params.trigger_z) & (log_odds >= np.log(params.trigger_times))
     made = np.zeros(int(keep.sum()), _LOUD)
     for name, values in (("number", known), ("rows", often), ("elsewhere", elsewhere), ("log_odds", log_odds), ("z", z)):
         made[name] = values[keep]
