@@ -8,6 +8,7 @@ after its first row; so rows that arrive later go into later shards, and a row t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import zlib
@@ -28,13 +29,14 @@ T = TypeVar("T")
 ROWS = 4096  # of a shard, on average: a million rows are 250 files
 EMPTY = f"{0:016d}-{0:08x}"
 CODEC, LEVEL = "zstd", 3
+PARTS = {"prompt": slice(None, -1), "completion": slice(-1, None)}  # of `messages`
 
 
 class Writer:
     """One table on its way to the disk: `add` tables that come in the order (`arrived`, first column), then `close`.
 
     `folder` is emptied first. With `lines`, each shard is written there as JSON lines as well: the first column and those of
-    `trains`, Json columns nested.
+    `trains`, Json columns nested (see _as_lines).
     """
 
     def __init__(self, folder: Path, row: type, lines: Path | None = None, trains: Sequence[str] = ()):
@@ -71,7 +73,7 @@ class Writer:
         path = self._folder / f"{name}.parquet"
         pq.write_table(shard.combine_chunks(), path, compression=CODEC, compression_level=LEVEL)
         if self._lines is not None:
-            (self._lines / f"{name}.jsonl").write_bytes(_as_lines(shard.select(self._trains), self._nested))
+            (self._lines / f"{name}.jsonl").write_bytes(_as_lines(shard, self._trains, self._nested))
         self.rows += shard.num_rows
 
 
@@ -141,10 +143,31 @@ def _cut(held: pa.Table, key: str) -> Iterator[pa.Table]:
     yield held.slice(start)
 
 
-def _as_lines(shard: pa.Table, nested: set[str]) -> bytes:
-    kept = [
-        [orjson.Fragment(v) for v in column.to_pylist()] if name in nested else column.to_pylist()
-        for name, column in zip(shard.column_names, shard.columns, strict=True)
-    ]
-    rows = (dict(zip(shard.column_names, values, strict=True)) for values in zip(*kept, strict=True))
+def _as_lines(shard: pa.Table, columns: Sequence[str], nested: set[str]) -> bytes:
+    """Rows as a trainer reads them. Of a table of `messages`, `prompt` is all of them but the last and `completion` the last: TRL
+    learns every turn of `messages`, also those of weight 0, and of a prompt with its completion the completion alone."""
+    kept = []
+    for name in columns:
+        if name in shard.column_names:
+            texts = shard[name].to_pylist()
+            kept.append([orjson.Fragment(_opened(v)) for v in texts] if name in nested else texts)
+        else:
+            part = PARTS[name]
+            kept.append([_arguments(orjson.loads(v))[part] for v in shard["messages"].to_pylist()])
+    rows = (dict(zip(columns, values, strict=True)) for values in zip(*kept, strict=True))
     return b"".join(orjson.dumps(row, option=orjson.OPT_SORT_KEYS) + b"\n" for row in rows)
+
+
+def _opened(text: str) -> str | bytes:
+    return orjson.dumps(_arguments(orjson.loads(text)), option=orjson.OPT_SORT_KEYS) if '"tool_calls":' in text else text
+
+
+def _arguments(messages: list[Any]) -> list[Any]:
+    """The arguments of tool calls as objects: chat templates write them as JSON, and would write our JSON text as a string."""
+    for message in messages:
+        for call in message.get("tool_calls", ()) if isinstance(message, dict) else ():
+            with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
+                given = orjson.loads(call["function"]["arguments"])
+                if isinstance(given, dict):
+                    call["function"]["arguments"] = given
+    return messages

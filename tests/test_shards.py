@@ -45,7 +45,7 @@ def test_what_was_written_is_read_back(texts: list[str], tmp_path_factory: pytes
     assert shards.read(folder / "parquet", Supervised) == sorted(rows, key=lambda r: (r.arrived, r.example_id))
     lines = [orjson.loads(line) for p in sorted((folder / "jsonl").iterdir()) for line in p.read_bytes().splitlines()]
     assert [x["example_id"] for x in lines] == [r.example_id for r in shards.read(folder / "parquet", Supervised)]
-    assert all(set(x) == {"example_id", "messages", "tools"} and isinstance(x["messages"], list) for x in lines)
+    assert all(set(x) == {"example_id", "prompt", "completion", "tools"} and isinstance(x["prompt"], list) for x in lines)
 
 
 def test_a_table_without_rows_is_a_table(tmp_path: Path):

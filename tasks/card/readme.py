@@ -64,7 +64,7 @@ def _features(name: str) -> Iterable[dict[str, Any]]:
     table = TABLES[name]
     types = {f.name: str(f.type) for f in fields(table.row)}
     for column in ("example_id", *table.trains):
-        if types[column] != "Json":
+        if types.get(column, "Json") != "Json":
             yield {"name": column, "dtype": DTYPES[types[column]]}
         elif column in OBJECTS:
             yield {"name": column, "dtype": "json"}

@@ -196,7 +196,7 @@ class Regression(Example):
 @dataclass(frozen=True, slots=True)
 class Table:
     """One table: its rows, the sides of the wall that it has, the columns that a trainer reads, and what it is for (Hugging
-    Face's task category)."""
+    Face's task category). Of `messages` a trainer reads `prompt` and `completion` (tasks/shards.py)."""
 
     name: str
     row: type[Example]
@@ -209,7 +209,7 @@ BOTH = (TRAIN, HOLDOUT)
 TABLES = {
     t.name: t
     for t in (
-        Table("sft", Supervised, (TRAIN,), ("messages", "tools"), "text-generation"),
+        Table("sft", Supervised, (TRAIN,), ("prompt", "completion", "tools"), "text-generation"),
         Table("preference", Preference, (TRAIN,), ("prompt", "chosen", "rejected", "tools"), "text-generation"),
         Table("unpaired", Unpaired, (TRAIN,), ("prompt", "completion", "label"), "text-generation"),
         Table("reward", Reward, (TRAIN,), ("chosen", "rejected", "margin"), "text-classification"),

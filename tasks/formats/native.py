@@ -35,6 +35,8 @@ TEXTS = (
     "model_served", "model_version", "prompt_name", "prompt_version", "app_version", "environment", "language", "error",
 )  # fmt: skip
 UNSTORABLE = "unstorable/1"  # what the edge keeps of a record that no row can hold
+ERASED = "erased/1"  # what stands in the place of a record whose person was erased
+ERASED_WHY = "it was of somebody whose data was erased, and is kept out"
 NUMBERS = ("confidence", "latency_ms", "ttft_ms", "cost_usd")
 COUNTS = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
 
@@ -52,6 +54,8 @@ def parse(line: dict[str, Any], origin: str = "") -> Parsed:
         return Parsed(feedback=[_feedback(line)])
     if kind == UNSTORABLE:
         raise BadRecord("bad_value", f"the record cannot be stored: {text(line, 'why')}")
+    if kind == ERASED:
+        raise BadRecord("erased", ERASED_WHY)
     raise BadRecord("unknown_version", f"'flywheel' is {kind!r}; this version reads interaction/1 and feedback/1")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tasks.errors import Refused
 from tasks.formats.mapping import Mappings
+from tasks.live.erasure.theirs import Tombstones
 from tasks.live.intake import Account, Intake
 from tasks.live.lake import Lake, sweep
 from tasks.live.segments import Segments
@@ -93,7 +94,8 @@ def rebuild(workspace: Workspace) -> Account:
         fresh.mkdir(parents=True)
         account = Account()
         segments = Segments(workspace.raw)
-        intake = Intake(Lake(fresh), segments, wait_us(workspace), account, rereading(workspace))
+        erased = Tombstones.of(workspace)
+        intake = Intake(Lake(fresh), segments, wait_us(workspace), account, rereading(workspace), erased)
         for segment, body in segments.all():
             intake.replay(segment, body)
             if intake.uncommitted >= COMMIT_BYTES:
@@ -141,7 +143,7 @@ class _Run:
         self.account = Account()
         self.edge = edge_of(workspace)
         lake, segments = Lake(workspace.lake), Segments(workspace.raw)
-        self._intake = Intake(lake, segments, wait_us(workspace), self.account, self.edge)
+        self._intake = Intake(lake, segments, wait_us(workspace), self.account, self.edge, Tombstones.of(workspace))
 
     def take(self, chunk: Chunk, source: str, origin: str, clean: bool = False) -> None:
         """`clean`: the receiver redacted it already."""

@@ -22,6 +22,8 @@ from tasks.formats import complete
 from tasks.formats.fields import Parsed, RawInteraction
 from tasks.live import rows
 from tasks.live.edge import FIRST_LINE, Read, clean, reread, reread_line
+from tasks.live.erasure.lines import left_out
+from tasks.live.erasure.theirs import Tombstones
 from tasks.live.known import Known
 from tasks.live.lake import OPEN, Lake, Pending
 from tasks.live.rows import Placed
@@ -31,8 +33,8 @@ from tasks.redact import Edge
 
 # Optional parts that always exist, if perhaps in a later export: worth a wait, because feedback finds sessions by them.
 PATIENT = ("langfuse_trace",)
-# Rejects that say what an application did not log, not that its log is broken: they are counted, and no cause for alarm.
-HARMLESS = ("no_content",)
+# Rejects that say what an application did not log, or what must not be kept, not that its log is broken: no cause for alarm.
+HARMLESS = ("no_content", "erased")
 
 
 @dataclass(slots=True)
@@ -77,15 +79,19 @@ class Account:
 
 class Intake:
     """Takes chunks of lines into one lake. `wait_us`: how long an interaction waits for a record that completes it; `edge`: what
-    kept lines go through that a mapping reads only now.
+    kept lines go through that a mapping reads only now; `erased`: whose records stay out, whatever log they come in.
     """
 
-    def __init__(self, lake: Lake, segments: Segments, wait_us: int, account: Account, edge: Edge | None = None):
+    def __init__(
+        self, lake: Lake, segments: Segments, wait_us: int, account: Account, edge: Edge | None = None,
+        erased: Tombstones | None = None,
+    ):  # fmt: skip
         self.lake = lake
         self.segments = segments
         self.wait_us = wait_us
         self.account = account
         self.edge = edge
+        self.erased = erased
         self.began_waiting: set[str] = set()
         self.uncommitted = 0  # bytes of records
         self._known = {table: Known(lake, table) for table in ("interactions", "feedback")}
@@ -108,6 +114,8 @@ class Intake:
             kept, read = [data], reread(data, origin, self.edge)
         else:
             kept, read = clean(data, edge, origin, self._conversations)
+        if self.erased:
+            kept, read = left_out(kept, read, self.erased, origin, self.edge)
         if not any(kept) and not flaws:
             return
         segment = self.segments.write(
@@ -133,7 +141,10 @@ class Intake:
         """Store what a raw segment holds. The mark of a run's end settles what waited then."""
         flaws = [BadRecord(code, message) for code, message in segment.flaws]
         self.uncommitted += len(body)
-        self._store(segment, reread(body, segment.origin, self.edge), flaws)
+        read = reread(body, segment.origin, self.edge)
+        if self.erased:  # a segment that came back from a backup
+            _, read = left_out([body], read, self.erased, segment.origin, self.edge)
+        self._store(segment, read, flaws)
         if segment.settles:
             self.settle(segment.received)
 
@@ -163,10 +174,10 @@ class Intake:
         self._add_interactions(segment, read.plain_interactions, self._whole(segment, read.interactions))
         said = [*read.plain_feedback, *([rows.feedback(read.feedback)] if read.feedback else [])]
         self._add("feedback", segment, said)
-        rejects = [_reject(segment, 0, nth, flaw) for nth, flaw in enumerate(flaws)]
+        rejects = [reject_of(segment, 0, nth, flaw) for nth, flaw in enumerate(flaws)]
         nth_of_line: Counter[int] = Counter()
         for line, bad in read.rejects:
-            rejects.append(_reject(segment, line, nth_of_line[line], bad))
+            rejects.append(reject_of(segment, line, nth_of_line[line], bad))
             nth_of_line[line] += 1
         self._rejects += rejects
         self.account.add(0, 0, rejects)
@@ -314,7 +325,8 @@ def _taken(ids: pa.ChunkedArray, order: np.ndarray) -> pa.ChunkedArray:
     return ids.take(pa.array(order))
 
 
-def _reject(segment: Segment, line: int, nth: int, bad: BadRecord) -> Reject:
+def reject_of(segment: Segment, line: int, nth: int, bad: BadRecord) -> Reject:
+    """The `nth` reject of a line (0: of no line)."""
     # What a source could not hand on stands in no line (0); its message, which says where, tells two apart.
     place = (segment.name, line, nth) if line else (segment.origin, segment.source, bad.code, bad.message)
     return Reject(content_id("rj", *place), segment.source, bad.code, bad.message, segment.name, line)

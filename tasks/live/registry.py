@@ -28,6 +28,7 @@ from tasks.verdict import PROMOTE
 MODEL = "flywheel-policy"
 EXPERIMENT = "flywheel"
 CHAMPION, CHALLENGER = "champion", "challenger"
+ERASED = "contains_erased"  # the tag of a version that was trained on what has been erased since, with the day
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def rollback(workspace: Workspace) -> Promoted:
 
 
 def versions(workspace: Workspace) -> list[dict[str, Any]]:
-    """Every model version with its snapshot, decision and aliases, oldest first."""
+    """Every model version with its snapshot, decision, aliases and whether it learned from what was erased, oldest first."""
     client = _client(workspace)
     aliases: dict[str, list[str]] = {}
     try:
@@ -184,9 +185,15 @@ def versions(workspace: Workspace) -> list[dict[str, Any]]:
             "snapshot": v.tags.get("snapshot", "base"),
             "decision": v.tags.get("decision", ""),
             "aliases": sorted(aliases.get(str(v.version), [])),
+            "erased": v.tags.get(ERASED, ""),
         }
         for v in found
     ]
+
+
+def mark(workspace: Workspace, version: str, tag: str, value: str) -> None:
+    """Set a tag of a model version."""
+    _client(workspace).set_model_version_tag(MODEL, version, tag, value)
 
 
 def _register_base(workspace: Workspace, client: Any) -> Any:

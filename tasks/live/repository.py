@@ -28,6 +28,7 @@ COMMITTER = (
     "tag.gpgsign=false",
 )
 TAG = "snapshot-"
+NOTES = "commits"  # of the notes that git log shows: what was erased from a snapshot stands there
 SHOWN = 5
 
 
@@ -42,6 +43,15 @@ def git(folder: Path, *arguments: str, fix: str = "see the message of git above"
             f"git {' '.join(a for a in arguments if not a.startswith('-'))}: {done.stderr.strip()}", fix, USAGE
         )
     return done.stdout.strip()
+
+
+def git_bytes(folder: Path, *arguments: str, data: bytes | None = None) -> bytes:
+    """The same as bytes, as the loop itself commits, with `data` as git's input."""
+    done = subprocess.run(["git", "-C", str(folder), *COMMITTER, *arguments], input=data, capture_output=True, check=False)
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise Refused(f"git {arguments[0]}: {said}", "see the message of git above", USAGE)
+    return done.stdout
 
 
 @contextlib.contextmanager

@@ -61,6 +61,7 @@ def read(workspace: Workspace) -> dict[str, Any]:
         "snapshot": newest.tag if newest else None,
         "unpushed": store.pending(workspace),
         "verdict": {"decision": verdict["decision"], "reasons": verdict["reasons"]} if verdict else None,
+        "erasures": _erasures(workspace, newest.tag if newest else ""),
         "busy": {p.stem: orjson.loads(p.read_bytes()) for p in locks},
     }
 
@@ -94,10 +95,22 @@ def as_text(document: dict[str, Any]) -> str:
         lines += ["", f"  {document['snapshot']}: {verdict['decision']}", *(f"    {r}" for r in verdict["reasons"])]
     if document["unpushed"]:
         lines.append(f"  push pending: the remote has not taken {', '.join(document['unpushed'])} yet; the next turn tries again")
+    lines += [f"  {text}" for text in document["erasures"]]
     lines += [
         f"  {name} is held by process {note['pid']} ({note['command']})" for name, note in document["busy"].items()
     ]
     return "\n".join(lines)
+
+
+def _erasures(workspace: Workspace, newest: str) -> list[str]:
+    """Erasures that were killed, and those after which no snapshot was made yet. What their reports say; nothing is looked up."""
+    folder = workspace.state / "erasures"
+    told = [f"ERASURE {p.stem} is not finished: flywheel erase --resume" for p in sorted(folder.glob("*.journal"))]
+    for report in (orjson.loads(p.read_bytes()) for p in sorted(folder.glob("*.json"))):
+        if newest in report["files"]:
+            models = f"versions {', '.join(report['retrain'])} learned from it; " if report["retrain"] else ""
+            told.append(f"{newest} holds what was erased on {report['at'][:10]}: {models}flywheel retrain --force")
+    return told
 
 
 def _rates(rates: dict[str, Any] | None) -> list[str]:

@@ -115,6 +115,14 @@ class Queues:
                     queue.queue_id, item_id=trace, status="declined", completed_by=by
                 )
 
+    def forget(self, traces: Collection[str]) -> int:
+        """Delete these traces, with what was said about them; those that are gone already are no error."""
+        ids, done = sorted(traces), 0
+        with self.refusing():
+            for start in range(0, len(ids), PAGE):
+                done += self.client.delete_traces(self.experiment, trace_ids=ids[start : start + PAGE])
+        return done
+
     def signed(self, traces: Collection[str]) -> dict[str, list[Signed]]:
         """The answers on these traces, oldest first: by people, not overridden, to the loop's questions."""
         found, ids = {}, sorted(traces)

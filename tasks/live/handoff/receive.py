@@ -8,7 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import orjson
+
 from tasks.errors import BadRecord
+from tasks.formats.native import ERASED_WHY
+from tasks.live.erasure.lines import TOMBSTONE
+from tasks.live.erasure.theirs import CANDIDATE, Tombstones
 from tasks.live.handoff.answers import Expected, annotation
 from tasks.live.handoff.desk import FILES, AnnotateParams, asks_of, seen, tool
 from tasks.live.handoff.files import Files
@@ -29,18 +34,23 @@ def receive(workspace: Workspace) -> Account:
         account = Account()
         expected: Expected | None = None
         segments = Segments(workspace.raw / "answers")
-        files = Files(workspace)
+        files, erased = Files(workspace), Tombstones.of(workspace)
         for delivery in _deliveries(workspace, files):
             expected = expected or _expected(workspace, lake)
             now = time.time_ns() // 1000
-            segment = segments.write(delivery.data, delivery.source, "answers", now).name
+            data = _without_erased(delivery.data, erased)
+            segment = segments.write(data, delivery.source, "answers", now).name
             annotations = []
             rejects = [
                 Reject(content_id("rj", delivery.source, e.code, e.message), delivery.source, e.code, e.message, segment, 0)
                 for e in delivery.flaws
             ]
-            for number, line in enumerate(delivery.data.split(b"\n"), 1):
+            for number, line in enumerate(data.split(b"\n"), 1):
                 if not line.strip():
+                    continue
+                if line == TOMBSTONE:
+                    id = content_id("rj", segment, number, 0)
+                    rejects.append(Reject(id, delivery.source, "erased", ERASED_WHY, segment, number))
                     continue
                 try:
                     annotations.append(annotation(line, delivery.source, expected, now))
@@ -63,6 +73,21 @@ def _deliveries(workspace: Workspace, files: Files) -> Iterator[Delivery]:
     name = workspace.params("annotate", AnnotateParams).tool
     if name != FILES:
         yield from tool(workspace, name).receive()
+
+
+def _without_erased(data: bytes, erased: Tombstones) -> bytes:
+    """Answers about somebody who was erased meanwhile are not kept either."""
+    if not erased:
+        return data
+    return b"\n".join(TOMBSTONE if _is_about(line, erased) else line for line in data.split(b"\n"))
+
+
+def _is_about(line: bytes, erased: Tombstones) -> bool:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(row, dict) and isinstance(c := row.get("candidate_id"), str) and erased.has(CANDIDATE, "", c)
 
 
 def _expected(workspace: Workspace, lake: Lake) -> Expected:

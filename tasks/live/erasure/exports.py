@@ -1,0 +1,43 @@
+"""What was exported from snapshots: their lines leave the files, as far as these are still where they were written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.live.erasure.needles import looks_into
+from tasks.live.erasure.subject import Subject
+from tasks.live.lineage import exports as written
+from tasks.live.workspace import Workspace, write_durably
+
+LINES = (".jsonl", ".ndjson")
+
+
+def erase(workspace: Workspace, subject: Subject, snapshots: set[str]) -> tuple[int, list[str]]:
+    """Lines and files that went, and what is left to people: copies of exports of the snapshots that held them."""
+    needles, done, by_hand = subject.needles, 0, []
+    for row in written(workspace):
+        place = workspace.root / str(row.get("path", ""))
+        if row.get("snapshot") in snapshots:
+            known = "" if place.exists() else " (it is not there any more)"
+            by_hand.append(f"export of {row['snapshot']} to {place}{known}: whoever was given a copy must erase it too")
+        for path in _files(place):
+            if not any(needles.any(block) for block in looks_into(path)):
+                continue
+            if path.suffix in LINES:
+                lines = path.read_bytes().splitlines(keepends=True)
+                left = [line for line in lines if not needles.any(line)]
+                write_durably(path, b"".join(left))
+                done += len(lines) - len(left)
+            else:
+                path.unlink()
+                done += 1
+                by_hand.append(f"{path} held rows of theirs among others and was deleted: export it anew")
+    return done, by_hand
+
+
+def _files(place: Path) -> Iterator[Path]:
+    if place.is_file():
+        yield place
+    elif place.is_dir():
+        yield from sorted(p for p in place.rglob("*") if p.is_file() and not p.is_symlink())
