@@ -17,11 +17,13 @@ import pyarrow as pa
 
 from tasks.examples import HOLDOUT, TRAIN
 from tasks.firewall import EXACT, NEAR, NGRAM, FirewallParams, Met, firewall
+from tasks.hygiene.balance import Balanced, balance
 from tasks.hygiene.caps import Limit, cap
 from tasks.hygiene.dedup import dedup
 from tasks.hygiene.params import HygieneParams
 
-STRADDLES, DOUBLE, FULL = "straddles_the_wall", "near_duplicate", "group_is_full"
+STRADDLES, DOUBLE, FULL, SLICE = "straddles_the_wall", "near_duplicate", "group_is_full", "slice_is_full"
+BALANCED = ("topic", "language")
 REFUSED = {EXACT: "is_a_holdout_row", NEAR: "near_a_holdout_row", NGRAM: "quotes_a_holdout_row"}
 PART = 20_000  # texts as Python objects at a time
 
@@ -38,11 +40,12 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """By row of labels; `reason` is '' also of what is sealed, which never trains."""
+    """By row of labels; `reason` is '' also of what is sealed, which never trains. `balance` says what each slice had and kept."""
 
     copies: np.ndarray
     reason: np.ndarray
     met: np.ndarray
+    balance: Balanced
 
 
 def refused(texts: Sequence[pa.ChunkedArray], sealed: Sealed, params: FirewallParams) -> list[dict[int, Met]]:
@@ -59,8 +62,8 @@ def refused(texts: Sequence[pa.ChunkedArray], sealed: Sealed, params: FirewallPa
 
 
 def admitted(labels: pa.Table, met: dict[int, Met], sealed: Sealed, params: HygieneParams) -> Admitted:
-    """`labels`: interaction_id, side, question, p_target, `says` (one number for what a row teaches) and `same` (the same with the
-    group); `met`: what the firewall found among them."""
+    """`labels`: interaction_id, side, question, p_target, the columns of BALANCED, `says` (one number for what a row teaches) and
+    `same` (the same with the group); `met`: what the firewall found among them."""
     n = labels.num_rows
     side = np.asarray(labels["side"].to_pylist(), object)
     reason, by = np.full(n, "", object), np.full(n, "", object)
@@ -78,10 +81,13 @@ def admitted(labels: pa.Table, met: dict[int, Met], sealed: Sealed, params: Hygi
     reason[left[gone]], by[left[gone]] = DOUBLE, ids[doubled.keeper[gone]]
     copies[left] = doubled.copies
     left, sure, ids = left[~gone], sure[~gone], ids[~gone]
-    full = cap((Limit(FULL, labels["same"].to_numpy()[left], params.group_rows),), ids.tolist(), params.key, sure).reason != ""
+    full = cap((Limit(FULL, labels["same"].take(pa.array(left)), params.group_rows),), ids.tolist(), params.key, sure).reason != ""
     reason[left[full]] = FULL
-    copies[left[full]] = 0
-    return Admitted(copies, reason, by)
+    left, ids = left[~full], ids[~full]
+    even = balance({c: labels[c].take(pa.array(left)).combine_chunks() for c in BALANCED}, ids.tolist(), params)
+    reason[left[~even.kept]] = SLICE
+    copies[reason != ""] = 0
+    return Admitted(copies, reason, by, even)
 
 
 def _part(column: pa.ChunkedArray, start: int):

@@ -23,10 +23,10 @@ IN_ORDER = [("arrived", "ascending"), ("example_id", "ascending")]
 
 
 class Assembly:
-    """Every table on both sides; `origins` counts the rows of each by what they were made of."""
+    """Every table on both sides."""
 
     def __init__(self, out: Path, ready: Iterable[tuple[str, str, Example]]):
-        self.origins: dict[str, dict[str, int]] = {}
+        self._counts: dict[str, dict[str, Counter[str]]] = {}
         self._writers, self._waiting = {}, {}
         together: dict[tuple[str, str], list[dict]] = {}
         for side, name, row in ready:
@@ -54,8 +54,11 @@ class Assembly:
             counts[side][name] = writer.close()
         return counts
 
+    def counts(self, column: str) -> dict[str, dict[str, int]]:
+        """Rows by value of `origin` or `author`, for every table that has any: {"train/sft": {"correction": 341, …}}."""
+        return {table: dict(values) for table, values in self._counts[column].items() if values}
+
     def _write(self, side: str, name: str, rows: pa.Table) -> None:
         self._writers[side, name].add(rows)
-        of = self.origins.setdefault(f"{side}/{name}", {})
-        for origin, n in Counter(rows["origin"].to_pylist()).items():
-            of[origin] = of.get(origin, 0) + n
+        for column in ("origin", "author"):
+            self._counts.setdefault(column, {}).setdefault(f"{side}/{name}", Counter()).update(rows[column].to_pylist())

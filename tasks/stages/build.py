@@ -30,11 +30,13 @@ from tasks.examples import HOLDOUT, TRAIN, Example, judged, labelled, sealed, th
 from tasks.firewall import FirewallParams, Met
 from tasks.frozen import Curated, CuratedJudgement, Dropped, Exchange, Thumb
 from tasks.guidelines import newest, parse
+from tasks.hygiene import anchors
+from tasks.hygiene.balance import Balanced
 from tasks.hygiene.caps import cap_votes
 from tasks.hygiene.dedup import claims
 from tasks.hygiene.params import HygieneParams
 from tasks.hygiene.poison import screen
-from tasks.hygiene.votes import traffic, votes
+from tasks.hygiene.votes import said, traffic, votes
 from tasks.params import load
 from tasks.records import Approved, arrow_schema, canonical, content_id, read_jsonl, read_records, to_arrow
 from tasks.stages import PARAMS, run
@@ -42,7 +44,7 @@ from tasks.stages import PARAMS, run
 # What decides whether a label becomes an example. `says` is one number for what a label teaches, `same` for that in one group.
 # Labels without a target share a prompt by design (several answers to it); there the answer tells them apart.
 DECIDING = """
-    SELECT interaction_id, arrived, side, group_id, question, p_target, md5_number_lower(taught) AS says,
+    SELECT interaction_id, arrived, side, group_id, topic, language, question, p_target, md5_number_lower(taught) AS says,
            md5_number_lower(group_id || chr(31) || taught) AS same
     FROM (SELECT *, CASE WHEN target <> '' THEN target ELSE
               verdict || trim(regexp_replace(lower(response), '[[:punct:][:space:]]+', ' ', 'g')) END AS taught FROM labels)
@@ -60,6 +62,7 @@ def build(frozen: Path, curated: Path, curation: Path, out: Path, report: Path) 
         ready = [(j.side, *made) for j in who.judgements for made in judged.examples(j)]
         ready += [(TRAIN, "unpaired", row) for row in who.thumbed]
         ready += [(HOLDOUT, name, row) for name, row in _sealed(frozen, curated, who)]
+        ready += [(TRAIN, "sft", row) for row in who.anchors]
         assembly = Assembly(out, ready)
         met = labelled.meetings(engine, (rows for _, rows, _ in _kept(curated, who, labelled.MEETING)))
         right = _confirmed(engine, curated)
@@ -73,7 +76,9 @@ def build(frozen: Path, curated: Path, curation: Path, out: Path, report: Path) 
         "rows": counts,
         "dropped": dict(Counter(d.reason for d in who.dropped)),
         "alerts": who.alerts,
-        "origins": assembly.origins,
+        "origins": assembly.counts("origin"),
+        "authors": assembly.counts("author"),
+        "balance": {"policy": who.balance.policy, "slices": [asdict(s) for s in who.balance.slices]},
         "holdout_digest": shards.content_digest(out / "jsonl" / HOLDOUT / "evaluation"),
     }
     report.parent.mkdir(parents=True, exist_ok=True)
@@ -88,12 +93,14 @@ def build(frozen: Path, curated: Path, curation: Path, out: Path, report: Path) 
 @dataclass(frozen=True, slots=True)
 class _Decided:
     """By label, in the order of its shards, how many labels it stands for where it trains (0: it doesn't), and whether it is
-    sealed; the judgements and the rows of thumbs that go in; and who does not, and why."""
+    sealed; the judgements, the rows of thumbs and the anchors that go in; and who does not, and why."""
 
     copies: np.ndarray
     sealed: np.ndarray
     judgements: list[CuratedJudgement]
     thumbed: list[Example]
+    anchors: list[Example]
+    balance: Balanced
     dropped: list[Dropped]
     alerts: list[str]
 
@@ -105,15 +112,22 @@ def _decided(engine: Engine, frozen: Path, curated: Path, wall: FirewallParams, 
     taught = [j for j in judgements if j.side == TRAIN]
     shut = _sealed_questions(labels, judgements, frozen)
     asked = pa.chunked_array([[j.question for j in taught]], pa.string())
-    of_labels, of_judgements, of_thumbs = refused([labels["question"], asked, thumbs["said"]], shut, wall)
+    anchored = anchors.read(frozen / "anchors.jsonl")
+    texts = [labels["question"], asked, thumbs["said"], said(pa.chunked_array([[a.messages for a in anchored]], pa.string()))]
+    of_labels, of_judgements, of_thumbs, of_anchors = refused(texts, shut, wall)
     found = admitted(labels, of_labels, shut, hygiene)
     dropped = [*_not_admitted(labels, found), *_gives_away(taught, of_judgements, shut)]
+    for k, m in of_anchors.items():
+        dropped.append(_dropped("", 0, REFUSED[m.how], f"anchor {anchored[k].id}", shut.interactions[m.sealed]))
+    free = [a for k, a in enumerate(anchored) if k not in of_anchors]
+    mixed_in = anchors.choose(free, int((found.copies > 0).sum()), hygiene.anchor_share, hygiene.key)
     rows, more, alerts = _thumbed(frozen, labels, thumbs, of_thumbs, shut, hygiene)
     kept = [j for k, j in enumerate(taught) if k not in of_judgements]
     sealed_side = pc.equal(labels["side"], HOLDOUT).to_numpy()
     return _Decided(
-        found.copies, sealed_side, [*kept, *(j for j in judgements if j.side == HOLDOUT)], rows, dropped + more, alerts
-    )
+        found.copies, sealed_side, [*kept, *(j for j in judgements if j.side == HOLDOUT)], rows, mixed_in, found.balance,
+        dropped + more, alerts,
+    )  # fmt: skip
 
 
 def _deciding(engine: Engine, curated: Path) -> Iterator[pa.Table]:
