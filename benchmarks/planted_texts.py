@@ -43,12 +43,15 @@ def overlap(left: set[str], right: set[str]) -> float:
 class Corpus:
     """`texts` texts of about `length` characters in partitions of `size`; a `share` of them are copies of earlier ones.
 
+    Of all texts the share `templated` begins with a template that others have as well.
+
     One copy in three is near, with an overlap from about .55 to 1; the others are the same but for case and punctuation.
     Always the same for one seed. Partitions are made one after another: memory holds one, and the texts to be copied.
     """
 
-    def __init__(self, texts: int, seed: int, share: float = 0.1, length: int = 750, size: int = 10_000):
-        self.texts, self.share, self.size, self.words_each = texts, share, size, length / 9.6
+    def __init__(self, texts: int, seed: int, share: float = 0.1, length: int = 750, size: int = 10_000,
+                 templated: float = 0.3):  # fmt: skip
+        self.texts, self.share, self.size, self.words_each, self.templated = texts, share, size, length / 9.6, templated
         self.pairs: list[Planted] = []
         self._draw = np.random.default_rng(seed)
         self._random = random.Random(seed)
@@ -82,7 +85,7 @@ class Corpus:
 
     def _text(self) -> str:
         words = self._draw_words(max(4, int(self._draw.gamma(4.0, self.words_each / 4.0))))
-        if self._random.random() < 0.3:
+        if self._random.random() < self.templated:
             words = self._random.choice(self._templates) + words[: len(words) * 6 // 10]
         return " ".join(words).capitalize() + "."
 

@@ -144,12 +144,10 @@ def as_text(changes: Changes) -> str:
     """For reading aloud on a terminal."""
     lines = [f"{changes.before} -> {changes.after}: {summary(changes)}"]
     for t in filter(lambda t: t.any, changes.tables):
-        lines.append(f"  {t.table} ({t.side}){_sizes(t)}: {_counts(t)}")
-        for name, values in t.slices.items():
-            lines.append(f"    by {name}: {_values(values)}")
-        if t.columns:
-            lines.append("    changed columns: " + ", ".join(f"{c} in {n:,}" for c, n in t.columns.items()))
-        lines += [f"    {how}, as {', '.join(ids)}" for how, ids in t.examples.items()]
+        columns = f" ({', '.join(f'{c} in {n:,}' for c, n in t.columns.items())})" if t.columns else ""
+        lines.append(f"  {t.table} ({t.side}){_sizes(t)}: {_counts(t)}{columns}")
+    lines += [f"  by {name}: {_values(values)}" for name, values in _together(changes).items()]
+    lines += [f"  {how}, as {', '.join(ids)}" for how, ids in _some(changes).items()]
     lines += [f"  {_flipped(f)}" for f in changes.flips if f.flipped]
     lines += [f"  params.yaml: {key}: {_value(a)} -> {_value(b)}" for key, a, b in changes.params]
     if changes.read[1]:
@@ -167,15 +165,8 @@ def as_markdown(changes: Changes, title: str) -> str:
             f"| {t.table} | {t.side} | {_number(t.rows[1])} | {t.added:,} | {t.removed:,} | {t.changed:,} |"
             for t in shown
         ]
-        together: dict[str, dict[str, Counter[str]]] = {}
-        for t in shown:
-            for name, values in t.slices.items():
-                for value, counts in values.items():
-                    together.setdefault(name, {}).setdefault(value, Counter()).update(counts)
-        lines += ["", *(f"- by {name}: {_values(values)}" for name, values in together.items())]
-        for how in HOW:
-            ids = [i for t in shown for i in t.examples.get(how, [])][:EXAMPLES]
-            lines += [f"- {how}, as {', '.join(f'`{i}`' for i in ids)}"] if ids else []
+        lines += ["", *(f"- by {name}: {_values(values)}" for name, values in _together(changes).items())]
+        lines += [f"- {how}, as {', '.join(f'`{i}`' for i in ids)}" for how, ids in _some(changes).items()]
     lines += [f"- {_flipped(f)}" for f in changes.flips if f.flipped]
     lines += [f"- params.yaml: `{key}`: {_value(a)} -> {_value(b)}" for key, a, b in changes.params]
     return "\n".join(lines) + "\n"
@@ -199,6 +190,22 @@ def summary(changes: Changes) -> str:
     if not (changes.added or changes.removed or changes.changed):
         return "no row changed"
     return f"{changes.added:,} rows added, {changes.removed:,} removed, {changes.changed:,} changed"
+
+
+def _together(changes: Changes) -> dict[str, dict[str, dict[str, int]]]:
+    """The slices of all tables, the most changed values first."""
+    together: dict[str, dict[str, Counter[str]]] = {}
+    for t in changes.tables:
+        for name, values in t.slices.items():
+            for value, counts in values.items():
+                together.setdefault(name, {}).setdefault(value, Counter()).update(counts)
+    return {name: dict(sorted(values.items(), key=lambda v: (-v[1].total(), v[0]))) for name, values in together.items()}
+
+
+def _some(changes: Changes) -> dict[str, list[str]]:
+    """Some ids of what was added, removed and changed."""
+    found = {how: [i for t in changes.tables for i in t.examples.get(how, [])][:EXAMPLES] for how in HOW}
+    return {how: ids for how, ids in found.items() if ids}
 
 
 def _differs(old: pa.ChunkedArray, new: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -38,7 +38,7 @@ Partition = Callable[[], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """Of n texts: `same` (n, uint64), equal for texts that normalise alike; `bands` (n, BANDS, uint32), by which candidates
+    """Of n texts: `same` (n, uint64), equal for texts that normalise alike; `bands` (n, BINS // rows, uint32), by which candidates
     are found; `bins` (n, BINS, uint8), the share of which that two texts have in common estimates their overlap of windows.
     """
 
@@ -65,7 +65,7 @@ def collapse(partitions: Sequence[Partition], threshold: float) -> np.ndarray:
     i, j = candidates(np.concatenate([s.bands[k] for s, k in zip(sketches, inside, strict=True)]))
     bins = np.concatenate([s.bins[k] for s, k in zip(sketches, inside, strict=True)])
     del sketches
-    likely = _likely(bins, i, j, LIKELY * threshold)
+    likely = agreeing(bins, bins, i, j, LIKELY * threshold)
     i, j = originals[i[likely]], originals[j[likely]]
     near = _overlaps(partitions, starts, i, j) >= threshold
     keeper = np.arange(starts[-1])
@@ -76,8 +76,10 @@ def collapse(partitions: Sequence[Partition], threshold: float) -> np.ndarray:
     return keeper[first[which]]
 
 
-def sketch(texts: Sequence[str]) -> Sketch:
+def sketch(texts: Sequence[str], rows: int = ROWS) -> Sketch:
     """One-permutation MinHash (Li, Owen and Zhang, 2012) of the texts' windows, in bands for locality-sensitive hashing.
+
+    Bands of fewer `rows` are more, and let less similar texts meet.
 
     Every window falls into one of BINS bins by its hash; a bin keeps its least value. An empty bin borrows from the next
     one on its left, marked with the distance (Shrivastava and Li, 2014).
@@ -98,7 +100,7 @@ def sketch(texts: Sequence[str]) -> Sketch:
         cell += (hashes >> np.uint64(32)) * np.uint64(BINS) >> np.uint64(32)
         np.minimum.at(bins.reshape(-1), cell.view(np.int64), hashes.astype(np.uint32))
         start = stop
-    bands, lowest = _bands(bins, np.array([not t for t in plain], bool))
+    bands, lowest = _bands(bins, np.array([not t for t in plain], bool), rows)
     return Sketch(np.frombuffer(same, "<u8"), bands, lowest)
 
 
@@ -115,10 +117,10 @@ def _windows(data: bytes, start: int, end: int) -> np.ndarray:
     return found
 
 
-def _bands(bins: np.ndarray, empty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The bins' values, ROWS at a time, as one number a band (of an empty text, one that no other has); and their low bytes."""
+def _bands(bins: np.ndarray, empty: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The bins' values, `rows` at a time, as one number a band (of an empty text, one that no other has); and their low bytes."""
     low = np.empty(bins.shape, np.uint8)
-    keys = np.empty((len(bins), BANDS), np.uint32)
+    keys = np.empty((len(bins), BINS // rows), np.uint32)
     places = np.arange(2 * BINS, dtype=np.int16)
     for start in range(0, len(bins), 512):
         block = bins[start : start + 512]
@@ -128,10 +130,10 @@ def _bands(bins: np.ndarray, empty: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         values = np.take_along_axis(block, (source % BINS).astype(np.int64), axis=1) + distance * np.uint32(0x9E3779B1)
         low[start : start + 512] = values & np.uint32(255)
         # Rows of a band lie far apart, so that one borrowed value seldom fills several.
-        rows = values.reshape(len(block), ROWS, BANDS).astype(np.uint64)
-        key = rows[:, 0] * _MIX
-        for k in range(1, ROWS):
-            key = (key ^ rows[:, k]) * _MIX
+        apart = values.reshape(len(block), rows, BINS // rows).astype(np.uint64)
+        key = apart[:, 0] * _MIX
+        for k in range(1, rows):
+            key = (key ^ apart[:, k]) * _MIX
             key ^= key >> np.uint64(29)
         keys[start : start + 512] = key >> np.uint64(32)
     keys[empty] = np.flatnonzero(empty).astype(np.uint32)[:, None]
@@ -170,18 +172,19 @@ def _distinct(parts: list[np.ndarray]) -> np.ndarray:
     return found[np.diff(found, prepend=np.uint64(2**64 - 1)) != 0]
 
 
-def _likely(bins: np.ndarray, i: np.ndarray, j: np.ndarray, least: float) -> np.ndarray:
-    """Whether the texts of each pair agree in that share of their bins.
+def agreeing(left: np.ndarray, right: np.ndarray, i: np.ndarray, j: np.ndarray, least: float) -> np.ndarray:
+    """Whether the texts left[i] and right[j] of each pair agree in that share of their bins.
 
     Nearly all pairs are chance meetings, and a look at the first bins tells: true ones lie five standard errors above.
     """
     found = np.ones(len(i), bool)
-    for bins_seen, least_seen in ((FIRST_LOOK, least * 0.6), (bins.shape[1], least)):
-        seen = np.ascontiguousarray(bins[:, :bins_seen])
-        left = np.flatnonzero(found)
-        for start in range(0, len(left), BLOCK_AGREE):
-            block = left[start : start + BLOCK_AGREE]
-            agree = np.count_nonzero(seen[i[block]] == seen[j[block]], axis=1)
+    for bins_seen, least_seen in ((FIRST_LOOK, least * 0.6), (left.shape[1], least)):
+        ours = np.ascontiguousarray(left[:, :bins_seen])
+        theirs = ours if left is right else np.ascontiguousarray(right[:, :bins_seen])
+        open_pairs = np.flatnonzero(found)
+        for start in range(0, len(open_pairs), BLOCK_AGREE):
+            block = open_pairs[start : start + BLOCK_AGREE]
+            agree = np.count_nonzero(ours[i[block]] == theirs[j[block]], axis=1)
             found[block] = agree >= least_seen * bins_seen
     return found
 

@@ -19,9 +19,11 @@ from scipy import sparse
 
 COLUMNS = 2**20
 BLOCK_ROWS = 1024
+BLOCK_CELLS = 2**24  # pairs that one product of matrices may meet
 BLOCK_PAIRS = 4096
-# More shared rare trigrams let fewer pairs pass and cost more to count; 4 to 9 are alike on 10,000 questions of clinc150.
-SHARED = 6
+# More shared rare trigrams let fewer pairs pass and cost more to count; with bitmaps, 1 to 3 are alike on 10,000 questions.
+SHARED = 3
+BITS_EACH = 3  # bits of a bitmap a trigram, on average
 _SPACE = re.compile(r"\s+")
 _NOISE = re.compile(r"[^\w\s]|_")
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing, by the golden ratio
@@ -91,32 +93,80 @@ def jaccard(left: sparse.csr_matrix, right: sparse.csr_matrix, i: np.ndarray, j:
 
 
 def near_pairs(left: sparse.csr_matrix, right: sparse.csr_matrix, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (i, j) of all pairs with Jaccard(left[i], right[j]) >= threshold > 0, ordered by i, then j.
+    """Indices (i, j) of all pairs with Jaccard(left[i], right[j]) >= threshold > 0, ordered by i, then j. Exact."""
+    return Near(right, threshold).pairs(left)
 
-    Exact. A near pair shares at least ceil(threshold |x|) trigrams, and so at least SHARED of the rarest
+
+class Near:
+    """Sets among which those near to others are looked up, many times.
+
+    A near pair shares at least ceil(threshold |x|) trigrams, and so at least SHARED of the rarest
     |x| - ceil(threshold |x|) + SHARED on either side, whatever order tells what is rare (prefix filter: Chaudhuri et al.,
-    2006; longer prefixes: Wang et al., 2012). The frequent trigrams, which cost nearly everything, are left to the few
-    pairs that pass.
+    2006; longer prefixes: Wang et al., 2012). Pairs that pass are held against each other as bitmaps, in which two sets
+    differ by no more bits than they have trigrams of their own (Sandes, Teodoro and Melo, 2020). So the frequent trigrams,
+    which cost nearly everything, are left to the few pairs that pass both.
     """
-    # Rare in both: a trigram costs the product of how often either side has it.
-    counts = np.bincount(left.indices, minlength=COLUMNS) * np.bincount(right.indices, minlength=COLUMNS)
-    rank = np.empty(COLUMNS, np.int64)
-    rank[np.argsort(counts, kind="stable")] = np.arange(COLUMNS)
-    first, second = _prefix(left, rank, threshold), _prefix(right, rank, threshold).T.tocsr()
-    left_sizes, right_sizes = left.getnnz(axis=1), right.getnnz(axis=1)
-    rows, columns = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, left.shape[0], BLOCK_ROWS):
-        met = (first[start : start + BLOCK_ROWS] @ second).tocoo()
-        i, j = start + met.row.astype(np.int64), met.col.astype(np.int64)
-        small, large = np.minimum(left_sizes[i], right_sizes[j]), np.maximum(left_sizes[i], right_sizes[j])
-        likely = (small >= threshold * large) & (met.data >= np.minimum(SHARED, _least(large, threshold)))
-        i, j = i[likely], j[likely]
-        near = jaccard(left, right, i, j) >= threshold
-        rows.append(i[near])
-        columns.append(j[near])
-    i, j = np.concatenate(rows), np.concatenate(columns)
-    order = np.lexsort((j, i))
-    return i[order], j[order]
+
+    def __init__(self, sets: sparse.csr_matrix, threshold: float):
+        self._threshold = threshold
+        sizes = np.diff(sets.indptr)
+        self._order = np.argsort(sizes, kind="stable")  # near sets are of like size
+        self._sets, self._sizes = sets[self._order], sizes[self._order]
+        counts = np.bincount(sets.indices, minlength=COLUMNS)
+        self._rank = np.empty(COLUMNS, np.int64)
+        self._rank[np.argsort(counts, kind="stable")] = np.arange(COLUMNS)
+        self._prefix = _prefix(self._sets, self._rank, threshold)
+        wide = sets.nnz / max(1, len(sizes)) * BITS_EACH / 64
+        self._bitmaps = _bitmaps(self._sets, int(np.clip(2 ** np.ceil(np.log2(max(wide, 1))), 2, 16)))
+
+    def pairs(self, left: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+        """Indices (i, j) of left and of these sets, ordered by i, then j."""
+        sizes = np.diff(left.indptr)
+        order = np.argsort(sizes, kind="stable")
+        left, sizes = left[order], sizes[order]
+        prefix, bitmaps = _prefix(left, self._rank, self._threshold), _bitmaps(left, self._bitmaps.shape[1])
+        step = int(np.clip(BLOCK_CELLS // max(1, len(self._order)), 16, BLOCK_ROWS))
+        found_i, found_j = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for start in range(0, len(sizes), step):
+            stop = min(start + step, len(sizes))
+            first = np.searchsorted(self._sizes, max(1, _least(sizes[start], self._threshold)))
+            last = np.searchsorted(self._sizes, sizes[stop - 1] / self._threshold + 1e-6, side="right")
+            if not sizes[stop - 1] or first >= last:
+                continue
+            met = prefix[start:stop] @ self._prefix[first:last].T.tocsr()
+            row = np.repeat(np.arange(start, stop), np.diff(met.indptr))
+            # The smaller of two near sets may have fewer trigrams than are asked for.
+            enough = met.data >= np.minimum(SHARED, _least(sizes[row], self._threshold))
+            i, j = row[enough], first + met.indices[enough].astype(np.int64)
+            i, j = _alike(bitmaps, self._bitmaps, i, j, sizes[i] + self._sizes[j], self._threshold)
+            near = jaccard(left, self._sets, i, j) >= self._threshold
+            found_i.append(i[near])
+            found_j.append(j[near])
+        i, j = order[np.concatenate(found_i)], self._order[np.concatenate(found_j)]
+        sort = np.lexsort((j, i))
+        return i[sort], j[sort]
+
+
+def _bitmaps(sets: sparse.csr_matrix, words: int) -> np.ndarray:
+    """Each set as 64 * words bits (n, words): a trigram sets one of them."""
+    bit = sets.indices.astype(np.uint64) * _MIX >> np.uint64(64 - 6 - (words.bit_length() - 1))
+    row = np.repeat(np.arange(sets.shape[0]), np.diff(sets.indptr))
+    maps = np.zeros(sets.shape[0] * words, np.uint64)
+    np.bitwise_or.at(maps, row * words + (bit >> np.uint64(6)).astype(np.int64), np.uint64(1) << (bit & np.uint64(63)))
+    return maps.reshape(-1, words)
+
+
+def _alike(
+    left: np.ndarray, right: np.ndarray, i: np.ndarray, j: np.ndarray, sizes: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs whose bitmaps differ by no more bits than sets of these sizes (the sum of both) may differ by trigrams."""
+    most = sizes * ((1 - threshold) / (1 + threshold)) + 1e-6
+    differ = np.zeros(len(i))
+    for word in range(left.shape[1]):
+        differ += np.bitwise_count(left[i, word] ^ right[j, word])
+        keep = differ <= most
+        i, j, differ, most = i[keep], j[keep], differ[keep], most[keep]
+    return i, j
 
 
 def _least(sizes: np.ndarray, threshold: float) -> np.ndarray:

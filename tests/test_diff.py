@@ -133,7 +133,8 @@ def test_it_is_told_by_the_command_in_words_and_as_a_document(place: Workspace) 
     assert said.code == 0, said.err
     assert f"{before} -> {after}: 130 rows added, 0 removed, 2 changed" in said.out
     assert "2 labels flipped: wrong refund -> wrong invoice (2), as ix_3, ix_4" in said.out
-    assert "params.yaml: build.max_rows_per_group: 4 -> 5" in said.out and "by annotator: ana 10 added, 1 changed" in said.out
+    assert "params.yaml: build.max_rows_per_group: 4 -> 5" in said.out and "by annotator: ana 130 added, 2 changed" in said.out
+    assert "sft (train), 200 -> 210 rows: 10 added, 1 changed (topic in 1)" in said.out
     document = flywheel("diff", before, "--json", "--workspace", place.root).document()
     assert document["after"] == "the work tree" and document["tables"][0]["added"] == 10
     unknown = flywheel("diff", "snapshot-nowhere", "--workspace", place.root)
