@@ -335,16 +335,19 @@ def test_an_answer_that_comes_afterwards_is_not_kept(place: Workspace):
 @pytest.mark.slow
 def test_exports_lose_their_lines_and_who_has_copies_is_named(place: Workspace):
     tag = kept.snapshots(place)[-1].tag
-    out = place.root / "out" / "openai.jsonl"
+    out = place.root / "out" / "openai-sft" / "sft.jsonl"
     log(out, {"messages": [{"role": "user", "content": SECRET}]}, {"messages": [{"role": "user", "content": "another's"}]})
     other = place.root / "out" / "sft.parquet"
+    manifest = out.with_name("export-manifest.json")
+    manifest.write_text(json.dumps({"example": SECRET, "read": 2}))
     pq.write_table(pa.table({"prompt": [SECRET, "another's"]}), other)
-    notes = [{"path": path, "snapshot": tag} for path in (str(out), "out/sft.parquet", "lost.jsonl")]
+    notes = [{"out": path, "snapshot": tag} for path in (str(out.parent), "out/sft.parquet", "lost")]
     (place.state / "exports.jsonl").write_bytes(b"".join(orjson.dumps(n) + b"\n" for n in notes))
     done = erase(place, WISH)
     assert [json.loads(x)["messages"][0]["content"] for x in out.read_bytes().splitlines()] == ["another's"]
     assert not other.exists() and done.hits == 0
-    assert any("lost.jsonl (it is not there any more)" in text for text in done.by_hand)
+    assert json.loads(manifest.read_text()) == {"example": "[erased]", "read": 2}
+    assert any("lost (it is not there any more)" in text for text in done.by_hand)
 
 
 @pytest.mark.slow

@@ -36,17 +36,17 @@ def _temporaries(workspace: Workspace) -> Iterator[Path]:
     for folder in (workspace.data, workspace.state):
         for path in sorted(folder.rglob(".*.tmp")):
             named = TEMPORARY.fullmatch(path.name)
-            if named and not _runs(int(named[1])):
+            if named and not runs(named[1]):
                 yield path
 
 
-def _runs(pid: int) -> bool:
+def runs(pid: str) -> bool:
     """Whether such a process runs, and is not this one: what this one began to write before is written by now."""
-    if pid == os.getpid():
+    if not pid.isdigit() or int(pid) == os.getpid():
         return False
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
