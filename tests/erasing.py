@@ -2,11 +2,13 @@
 
     python -m tests.erasing WORKSPACE USER POINT [POINT …]     -> the points at which it really died, as JSON
 
-POINT is `module.function` below tasks.live (its n-th call: `…:n`): the process dies right after it. Only the death is staged.
+POINT is `module.function` below tasks.live (its n-th call: `…:n`): the process dies right after it. Or `N:HOW`, with faulty.so
+preloaded: the N-th write, fsync or rename below the workspace fails (HOW an errno) or kills (0). Only the fault is staged.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import json
@@ -17,6 +19,7 @@ from pathlib import Path
 
 from tasks.live.workspace import Workspace, quiet_environment
 
+FAILED = 9
 # Every door through which something is changed, and every step of the whole.
 POINTS = (
     "erasure.theirs.Tombstones.add", "erasure.erase.Journal.save", "segments.Segments.rewrite:1", "segments.Segments.rewrite:2",
@@ -55,7 +58,10 @@ def die_after(point: str) -> None:
 def life(root: Path, user: str, point: str) -> None:
     from tasks.live.erasure import erase, subject
 
-    if point:
+    if point[0].isdigit():
+        n, _, how = point.partition(":")
+        ctypes.CDLL(None).fault_arm(ctypes.c_long(int(n)), int(how), 0, str(root).encode())
+    else:
         die_after(point)
     erase.erase(Workspace(root), subject.Wish(user=user))
 
@@ -70,12 +76,15 @@ def main(root: Path, user: str, points: list[str]) -> None:
     for point in points:
         child = os.fork()
         if child == 0:
-            life(root, user, point)
+            try:
+                life(root, user, point)
+            except Exception:
+                os._exit(FAILED)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
             died.append(point)
-        elif status:
+        elif status and not (point[0].isdigit() and os.waitstatus_to_exitcode(status) == FAILED):
             raise SystemExit(f"{point}: ended with {status}")
     print(json.dumps(died))
 

@@ -76,12 +76,12 @@ def test_the_application_finds_its_own_ids(place: Workspace):
 
 
 def test_an_interaction_goes_to_rows_models_batches_and_exports(place: Workspace, tag: str):
-    (place.state / "exports.jsonl").write_bytes(orjson.dumps({"path": "out/openai.jsonl", "snapshot": tag}) + b"\n")
+    (place.state / "exports.jsonl").write_bytes(orjson.dumps({"out": "out/openai", "snapshot": tag}) + b"\n")
     (origin,) = why(place, FIRST).origins
     used = where_used(place, origin.interaction.interaction_id)
     (holds,) = used.snapshots
     assert kims_row(place) in holds.rows["train/sft"] and {"frozen/exchanges", "curated/labels"} <= holds.rows.keys()
-    assert holds.models[0].version == "2" and holds.exports == ["out/openai.jsonl"]
+    assert holds.models[0].version == "2" and holds.exports == ["out/openai"]
     assert used.batches == [origin.batches[0]["batch_id"]] and used.annotations == 2
     (place.state / "exports.jsonl").unlink()
 

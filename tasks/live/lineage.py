@@ -190,10 +190,11 @@ def versions(workspace: Workspace) -> list[Version]:
     ]
 
 
-def exports(workspace: Workspace) -> list[dict[str, Any]]:
-    """What was exported, as it was noted when it was written: {"path", "snapshot", …}."""
+def exports(workspace: Workspace) -> list[tuple[str, str]]:
+    """What was exported, as it was noted when it was written: the folder, and the snapshot's tag."""
     path = workspace.state / "exports.jsonl"
-    return [orjson.loads(line) for line in path.read_bytes().splitlines() if line] if path.is_file() else []
+    rows = [orjson.loads(line) for line in path.read_bytes().splitlines() if line] if path.is_file() else []
+    return list(dict.fromkeys((str(row["out"]), str(row["snapshot"])) for row in rows))
 
 
 def erased_from(workspace: Workspace, commit: str) -> str:
@@ -370,7 +371,7 @@ def _holds(workspace: Workspace, objects: Kept, interactions: list[str]) -> tupl
     return [
         Holds(
             tag, dict(sorted(of_tag.items())), [v for v in made if v.snapshot == tag],
-            [str(e["path"]) for e in written if e.get("snapshot") == tag],
+            [folder for folder, of in written if of == tag],
         )
         for tag, of_tag in reversed(rows.items())
     ], list(unreadable)  # fmt: skip

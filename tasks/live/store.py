@@ -73,7 +73,7 @@ def push(workspace: Workspace, tag: str) -> str:
     Returns '' or why the remote did not take it. Until it did, the tag stays among `pending`, also where this process dies.
     """
     owed = pending(workspace)
-    _owe(workspace, [*owed, *([tag] if tag not in owed else [])])
+    owe(workspace, [*owed, *([tag] if tag not in owed else [])])
     return _push(workspace, owed, work_tree=True)
 
 
@@ -143,11 +143,12 @@ def _push(workspace: Workspace, owed: Iterable[str], *, work_tree: bool) -> str:
             repo.push(revs=revs or None, workspace=work_tree)
     except Exception as e:  # whatever library speaks to the remote has its own errors, and none of them may cost the snapshot
         return _first_line(e)
-    _owe(workspace, [])
+    owe(workspace, [])
     return ""
 
 
-def _owe(workspace: Workspace, tags: list[str]) -> None:
+def owe(workspace: Workspace, tags: list[str]) -> None:
+    """Note which snapshots the remote is to be given yet."""
     note = _note(workspace)
     if tags:
         write_durably(note, orjson.dumps(tags))

@@ -30,7 +30,7 @@ def erase(workspace: Workspace, needles: Needles) -> tuple[dict[str, int], list[
             continue
         where = path.relative_to(workspace.state).parts[0]
         try:
-            _erase(path, needles)
+            erase_file(path, needles)
         except sqlite3.OperationalError as e:
             by_hand.append(f"{path}: {e}; stop the server that uses it (prefect server, mlflow ui), then erase again")
             continue
@@ -45,7 +45,8 @@ def files(workspace: Workspace) -> Iterator[Path]:
             yield path
 
 
-def _erase(path: Path, needles: Needles) -> None:
+def erase_file(path: Path, needles: Needles) -> None:
+    """Raises sqlite3.OperationalError for a database that is in use."""
     with path.open("rb") as f:
         is_database = f.read(16) == SQLITE
     if is_database:

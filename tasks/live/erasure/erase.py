@@ -20,7 +20,8 @@ from typing import Any
 import orjson
 
 from tasks.errors import Refused
-from tasks.live.erasure import databases, exports, mail, objects, proof, raw, tables, told
+from tasks.live import store
+from tasks.live.erasure import databases, exports, litter, mail, objects, proof, raw, tables, told
 from tasks.live.erasure.needles import Needles, looks_into
 from tasks.live.erasure.objects import Affected
 from tasks.live.erasure.proof import JOURNALS, Looked
@@ -168,6 +169,7 @@ def _begun(workspace: Workspace, wish: Wish, path: Path, in_git: bool) -> Journa
 
 def _erase(workspace: Workspace, journal: Journal, in_git: bool) -> list[str]:
     subject, by_hand = journal.subject, []
+    litter.erase(workspace)
     found = raw.find(workspace, subject.facts)
     journal.add("data/raw", raw.rewrite(workspace, found))
     journal.add("data/raw/answers", raw.answer_segments(workspace, subject))
@@ -192,6 +194,7 @@ def _erase(workspace: Workspace, journal: Journal, in_git: bool) -> list[str]:
             f"remote {name} ({why}): delete these objects there: {', '.join(sorted(journal.affected.objects))}"
             for name, why in unreachable.items()
         ]
+        by_hand += _unpushed(workspace, set(journal.affected.files))
     n, left = exports.erase(workspace, subject, set(journal.affected.files))
     journal.add("exports", n)
     by_hand += left
@@ -254,6 +257,15 @@ def _known(workspace: Workspace, subject: Subject) -> bool:
     needles = Needles([subject.logged] if subject.logged else [v for _, _, v in subject.facts])
     waiting = (p for folder in (workspace.inbox, workspace.spool) for p in folder.rglob("*") if p.is_file())
     return any(needles.any(block) for path in waiting for block in looks_into(path))
+
+
+def _unpushed(workspace: Workspace, lost: set[str]) -> list[str]:
+    """A snapshot that lost files can't be pushed as a whole any more: the remote is not asked to take it again and again."""
+    owed = store.pending(workspace)
+    if not lost.intersection(owed):
+        return []
+    store.owe(workspace, [tag for tag in owed if tag not in lost])
+    return [f"{tag} had not been pushed yet: what is left of it is on this machine only" for tag in owed if tag in lost]
 
 
 def _servers(workspace: Workspace) -> list[str]:

@@ -1,0 +1,53 @@
+"""What processes that died left behind: half-written files and folders. They hold what was to be written, so they go.
+
+    data/raw/.00000017-5c0f….jsonl.zst.4711.tmp     where no process 4711 runs any more          data/lake.rebuilt/
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.live.workspace import Workspace
+
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+UNFINISHED = ("lake.rebuilt", ".frozen.tmp")  # in data/; whoever makes one begins by deleting it
+
+
+def erase(workspace: Workspace) -> int:
+    done = 0
+    for folder in UNFINISHED:
+        if (workspace.data / folder).exists():
+            shutil.rmtree(workspace.data / folder)
+            done += 1
+    for path in list(_temporaries(workspace)):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        done += 1
+    return done
+
+
+def _temporaries(workspace: Workspace) -> Iterator[Path]:
+    for folder in (workspace.data, workspace.state):
+        for path in sorted(folder.rglob(".*.tmp")):
+            named = TEMPORARY.fullmatch(path.name)
+            if named and not runs(named[1]):
+                yield path
+
+
+def runs(pid: str) -> bool:
+    """Whether such a process runs, and is not this one: what this one began to write before is written by now."""
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
