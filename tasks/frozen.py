@@ -133,8 +133,8 @@ class CuratedJudgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
-    """What did not become an example: at which stage, why (a code), and which row it met ('' none), such as the holdout row
-    that it would have given away."""
+    """What did not become an example: at which stage, why (a code), and what it `met`: the holdout row that it would have given
+    away, the row that stands for it, or the words that speak against it ('' nothing)."""
 
     dropped_id: str
     arrived: int

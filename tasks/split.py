@@ -2,7 +2,9 @@
 
 A group is a conversation together with all conversations that open with a near-duplicate question. Its side is a
 keyed hash of its id, so that nobody chooses it and nothing moves it. An interaction whose own question is near to one
-on the other side *straddles* the wall: it may be counted, but it is neither trained on nor judged on.
+on the other side *straddles* the wall: it may be counted, but it is neither trained on nor judged on. With
+`by_document`, conversations that open with the same retrieved document are a group as well, and an interaction whose first
+document is on the other side straddles.
 
     members(new, known, params) -> [Member("ix_5c0…", group_id="gr_91a…", side="train", question_key="qk_77…"), …]
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import sparse
@@ -27,16 +29,19 @@ class SplitParams:
     key: str
     holdout_share: float
     near_duplicate: float
+    by_document: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the wall looks at: who asked what, in which conversation. `opens` marks a conversation's first question."""
+    """What the wall looks at: who asked what, in which conversation. `opens` marks a conversation's first question, `document`
+    is the first one that was retrieved for it ('' none)."""
 
     interaction_id: str
     session_id: str
     question: str
     opens: bool
+    document: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class Known:
     questions: dict[str, tuple[str, str]]  # question_key -> (a question with that key, its side)
     groups: dict[str, str]  # question_key -> group_id of the conversation that asked it first
     sessions: dict[str, tuple[str, bool]]  # session_id -> (group_id, whether any of its turns straddles)
+    # document -> (group_id and side of the first that used it and did not straddle); only looked at with `by_document`
+    documents: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def side_of(group_id: str, params: SplitParams) -> str:
@@ -61,21 +68,27 @@ def members(new: Sequence[Asked], known: Known, params: SplitParams) -> list[Mem
     neighbours = _neighbours({k: text for k, (text, _) in known.questions.items()}, fresh, params.near_duplicate)
 
     sides = {key: side for key, (_, side) in known.questions.items()}
-    groups, sessions = dict(known.groups), dict(known.sessions)
+    groups, sessions, documents = dict(known.groups), dict(known.sessions), dict(known.documents)
     placed = []
     for asked, key in zip(new, keys, strict=True):
         # A straddling neighbour is in neither data set, so nearness to it leaks nothing; the very same question does.
         near = [k for k in neighbours.get(key, ()) if sides.get(k, STRADDLES) != STRADDLES]
         met = [k for k in (key, *near) if k in groups]
-        default = groups[met[0]] if asked.opens and met else content_id("gr", key)
+        home = documents.get(asked.document) if params.by_document and asked.document else None
+        default = content_id("gr", key)
+        if asked.opens and (home or met):
+            default = home[0] if home else groups[met[0]]
         group, straddled = sessions.get(asked.session_id, (default, False))
         touched = {side_of(group, params), *(sides[k] for k in near), *([sides[key]] if key in sides else [])}
+        touched |= {home[1]} if home else set()
         # Earlier turns are part of the prompt: after one that straddles, the rest of the conversation does too.
         side = STRADDLES if straddled or len(touched) > 1 else touched.pop()
         sessions[asked.session_id] = (group, side == STRADDLES)
         # The first to ask a question decides whose it is; later ones are compared with that.
         sides.setdefault(key, side)
         groups.setdefault(key, group)
+        if asked.document and side != STRADDLES:
+            documents.setdefault(asked.document, (group, side))
         placed.append(Member(asked.interaction_id, group, side, key))
     return placed
 

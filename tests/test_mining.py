@@ -12,7 +12,7 @@ import pytest
 
 from tasks import signals
 from tasks.live.lake import Lake
-from tasks.live.mining import detected
+from tasks.live.mining import _place, detected
 from tasks.live.workspace import Workspace
 from tasks.records import Candidate, Feedback, Interaction, content_id
 from tests.handmade import NOON, candidate, interaction, member, workspace
@@ -151,3 +151,25 @@ def test_the_stream_hands_over_small_tables(place: Workspace):
     assert sum(b.num_rows for b in batches) == 5000
     assert len(batches) > 2
     assert all(isinstance(b, pa.Table) for b in batches)
+
+
+def test_with_by_document_the_first_retrieved_document_is_a_place_at_the_wall(place: Workspace):
+    settings = place.root / "params.yaml"
+    settings.write_text(settings.read_text(encoding="utf-8").replace("by_document: false", "by_document: true"), encoding="utf-8")
+
+    def asked(name: str, at: float, document: dict[str, str], **changes: Any) -> Interaction:
+        return turn(name, f"{name} and {name} once more", at, f"s-{name}", contexts=json.dumps([document]), **changes)
+
+    lake = Lake(place.lake)
+    lake.append("interactions", [
+        asked("apples", 0, {"id": "kb-1", "text": "Apples."}), asked("pears", 1, {"id": "kb-1", "text": "Pears."}),
+        asked("plums", 2, {"id": "", "text": "Fruit."}), asked("abroad", 3, {"id": "kb-1", "text": ""}, tenant="another"),
+    ])  # fmt: skip
+    _place(place, lake)
+    lake.append("interactions", [asked("grapes", 9, {"id": "kb-1", "text": "?"}), asked("cherries", 9, {"text": "Fruit."})])
+    _place(place, lake)
+    rows = lake.query("SELECT native_id, group_id FROM members JOIN interactions USING (interaction_id)").to_pylist()
+    group = {r["native_id"]: r["group_id"] for r in rows}
+    assert group["apples"] == group["pears"] == group["grapes"]
+    assert group["plums"] == group["cherries"]
+    assert len(set(group.values())) == 3

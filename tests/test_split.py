@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -22,14 +24,16 @@ FORMS = ("where is my {}", "how do I get the {}", "the {} never came, what now",
 
 
 def traffic(seed: int, sessions: int = 60) -> list[Asked]:
-    """Conversations of one to three turns, interleaved in time, with questions that repeat and almost repeat."""
+    """Conversations of one to three turns, interleaved in time, with questions that repeat and almost repeat; most with a
+    document."""
     draw = random.Random(seed)
     turns = []
     for s in range(sessions):
         at = draw.random()
         for turn in range(draw.choice((1, 1, 2, 3))):
             question = draw.choice(FORMS).format(draw.choice(SUBJECTS))
-            turns.append((at + turn * 0.05, Asked(f"ix_{s}_{turn}", f"s-{s}", question, turn == 0)))
+            document = draw.choice(("", *(f"kb-{k}" for k in range(9))))
+            turns.append((at + turn * 0.05, Asked(f"ix_{s}_{turn}", f"s-{s}", question, turn == 0, document)))
     return [asked for _, asked in sorted(turns, key=lambda t: t[0])]
 
 
@@ -38,20 +42,98 @@ def known_from(asked: Iterable[Asked], placed: Iterable[Member]) -> Known:
     questions: dict[str, tuple[str, str]] = {}
     groups: dict[str, str] = {}
     sessions: dict[str, tuple[str, bool]] = {}
+    documents: dict[str, tuple[str, str]] = {}
     for a, m in zip(asked, placed, strict=True):
+        if a.document and m.side != STRADDLES:
+            documents.setdefault(a.document, (m.group_id, m.side))
         questions.setdefault(m.question_key, (a.question, m.side))
         groups.setdefault(m.question_key, m.group_id)
         group, straddled = sessions.get(a.session_id, (m.group_id, False))
         sessions[a.session_id] = (group, straddled or m.side == STRADDLES)
-    return Known(questions, groups, sessions)
+    return Known(questions, groups, sessions, documents)
 
 
-def placed_in(asked: list[Asked], cuts: list[int]) -> list[Member]:
+def placed_in(asked: list[Asked], cuts: list[int], params: SplitParams = PARAMS) -> list[Member]:
     """Place the traffic batch by batch, each knowing only what was decided before."""
     placed: list[Member] = []
     for start, end in zip([0, *cuts], [*cuts, len(asked)], strict=True):
-        placed += members(asked[start:end], known_from(asked[:start], placed), PARAMS)
+        placed += members(asked[start:end], known_from(asked[:start], placed), params)
     return placed
+
+
+def in_batches(asked: list[Asked], cuts: list[float], draw: random.Random) -> tuple[list[Asked], list[int]]:
+    """The same traffic in batches that arrive in any order: whole parts of it come late, or early."""
+    edges = [0, *sorted(int(c * len(asked)) for c in cuts), len(asked)]
+    batches = [asked[a:b] for a, b in pairwise(edges)]
+    draw.shuffle(batches)
+    return [a for batch in batches for a in batch], list(accumulate(map(len, batches)))[:-1]
+
+
+BY_DOCUMENT = replace(PARAMS, by_document=True)
+walls = pytest.mark.parametrize("params", [PARAMS, BY_DOCUMENT], ids=["questions", "documents too"])
+
+
+@walls
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), cuts=st.lists(st.floats(0, 1), max_size=5), draw=st.randoms())
+def test_no_group_ever_changes_side_in_whatever_order_batches_arrive(params, seed, cuts, draw):
+    asked, ends = in_batches(traffic(seed), cuts, draw)
+    placed = placed_in(asked, ends, params)
+    # What was decided after each batch is what is decided at the end; and a group has the side of its id, or straddles.
+    for end in ends:
+        assert placed_in(asked[:end], [e for e in ends if e < end], params) == placed[:end]
+    assert all(m.side in (STRADDLES, side_of(m.group_id, params)) for m in placed)
+    kept = [(a, m) for a, m in zip(asked, placed, strict=True) if m.side != STRADDLES]
+    for sides in (
+        by_key((m.group_id, m.side) for _, m in kept),
+        by_key((a.session_id, m.side) for a, m in kept),
+        by_key((m.question_key, m.side) for _, m in kept),
+        by_key((a.document, m.side) for a, m in kept if a.document) if params.by_document else {},
+    ):
+        assert all(len(s) == 1 for s in sides.values())
+    train, sealed = ([a.question for a, m in kept if m.side == side] for side in (TRAIN, HOLDOUT))
+    assert len(leaks(train, sealed, params.near_duplicate)) == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_conversations_that_open_with_the_same_document_are_a_group(seed: int):
+    asked = traffic(seed)
+    placed = members(asked, NOBODY, BY_DOCUMENT)
+    group: dict[str, str] = {}  # of whoever used a document first and did not straddle
+    for a, m in zip(asked, placed, strict=True):
+        if a.document and m.side != STRADDLES:
+            assert not a.opens or m.group_id == group.get(a.document, m.group_id)
+            group.setdefault(a.document, m.group_id)
+
+
+def test_documents_count_only_where_asked_and_an_unknown_one_joins_nobody():
+    asked = [Asked(f"ix_{k}", f"s-{k}", f"{word} and nothing but {word}", True, "kb-1") for k, word in enumerate(SUBJECTS)]
+    assert len({m.group_id for m in members(asked, NOBODY, PARAMS)}) == len(SUBJECTS)
+    assert len({m.group_id for m in members(asked, NOBODY, BY_DOCUMENT)}) == 1
+    without = [replace(a, document="") for a in asked]
+    assert members(without, NOBODY, BY_DOCUMENT) == members(asked, NOBODY, PARAMS)
+
+
+def test_a_later_turn_with_a_document_of_the_other_side_straddles():
+    opening = [Asked(f"ix_{k}", f"s-{k}", f"{w} and nothing but {w}", True, f"kb-{k}") for k, w in enumerate(SUBJECTS)]
+    placed = members(opening, NOBODY, BY_DOCUMENT)
+    train = next(k for k, m in enumerate(placed) if m.side == TRAIN)
+    sealed = next(k for k, m in enumerate(placed) if m.side == HOLDOUT)
+    more = [
+        Asked("ix_a", f"s-{train}", "what nobody else ever said", False, f"kb-{sealed}"),
+        Asked("ix_b", f"s-{train}", "nor this, on my honour", False, f"kb-{train}"),
+        Asked("ix_c", f"s-{sealed}", "thank you so very much", False, f"kb-{sealed}"),
+    ]
+    found = members(more, known_from(opening, placed), BY_DOCUMENT)
+    assert [m.side for m in found] == [STRADDLES, STRADDLES, HOLDOUT]
+
+
+def by_key(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for key, value in pairs:
+        found.setdefault(key, set()).add(value)
+    return found
 
 
 @settings(max_examples=25, deadline=None)

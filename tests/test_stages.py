@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tasks.policy import folder_digest
 from tasks.records import Annotation, canonical, write_jsonl
 from tasks.stages import build, curate
 from tasks.verdict import Compared
-from tests.handmade import CATALOGUE, TEXT, annotation, exchange, given
+from tests.handmade import CATALOGUE, NOON, TEXT, annotation, exchange, given
 from tests.imports import ROOT
 
 # name -> question, side, served, what three people said (right, or the id of the answer that they want)
@@ -110,8 +111,8 @@ def test_build_trains_on_one_side_and_seals_the_other(place: Path):
 
 def test_build_drops_straddlers_and_what_is_near_to_the_holdout_with_their_reasons(place: Path):
     assert built(place) == 0
-    dropped = {x.interaction_id: x.reason for x in shards.read(place / "dataset/parquet/dropped", Dropped)}
-    assert dropped == {"ix_s1": "straddles_the_wall", "ix_x1": "near_a_holdout_row"}
+    dropped = {x.interaction_id: (x.reason, x.met) for x in shards.read(place / "dataset/parquet/dropped", Dropped)}
+    assert dropped == {"ix_s1": ("straddles_the_wall", ""), "ix_x1": ("is_a_holdout_row", "ix_h1")}
 
 
 def test_every_label_is_in_the_data_set_or_dropped_with_a_reason(place: Path):
@@ -125,21 +126,65 @@ def test_every_label_is_in_the_data_set_or_dropped_with_a_reason(place: Path):
     assert Counter(found) == Counter(labels)
 
 
-def test_one_group_teaches_one_answer_only_so_often(place: Path):
-    names = [f"r{k}" for k in range(9)]
+def more(place: Path, *made: tuple[str, str, str]) -> None:
+    """Freeze more exchanges (name, question, group), of which three people say that the refund was due."""
     frozen = place / "frozen"
-    more = [
-        exchange(n, "when do I see my money", group_id="gr_money", response=TEXT["invoice"]) for n in names
-    ]
     freeze(
         frozen,
-        [*shards.read(frozen / "exchanges", Exchange), *more],
-        [*shards.read(frozen / "annotations", Given), *(annotation(n, w, "wrong", "refund") for n in names for w in "abc")],
-    )
+        [*shards.read(frozen / "exchanges", Exchange),
+         *(exchange(n, question, group_id=group, response=TEXT["invoice"]) for n, question, group in made)],
+        [*shards.read(frozen / "annotations", Given), *(annotation(n, w, "wrong", "refund") for n, _, _ in made for w in "abc")],
+    )  # fmt: skip
+
+
+def test_what_is_asked_again_stands_in_one_row_that_knows_how_often(place: Path):
+    more(place, *((f"r{k}", "When do I see my money", "gr_money") for k in range(9)))
+    assert built(place) == 0
+    found = [x for x in rows(place, "sft") if "see my money" in x.messages]
+    reasons = Counter(x.reason for x in shards.read(place / "dataset/parquet/dropped", Dropped))
+    assert [x.copies for x in found] == [10] and reasons["near_duplicate"] == 9
+
+
+def test_one_group_teaches_one_answer_only_so_often(place: Path):
+    words = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf")
+    more(place, *((w, f"{w} {w} my {w} money {w}", "gr_money") for w in words))
     assert built(place) == 0
     groups = Counter(x.group_id for x in rows(place, "sft"))
     reasons = Counter(x.reason for x in shards.read(place / "dataset/parquet/dropped", Dropped))
-    assert groups["gr_money"] == 4 and reasons["group_is_full"] == 5  # build.max_rows_per_group
+    assert groups["gr_money"] == 4 and reasons["group_is_full"] == 3  # hygiene.group_rows
+
+
+def thumb(name: str, user: str, polarity: int = 1, **changes: Any) -> Thumb:
+    made = Thumb(
+        feedback_id=f"fb_{name}_{user}", interaction_id=f"ix_{name}", arrived=NOON, user=user, tenant="", name="thumb",
+        polarity=polarity, comment="", ts=NOON, user_since=NOON - 30 * 86_400_000_000,
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def test_thumbs_give_few_light_rows_and_none_where_people_gave_a_verdict(place: Path):
+    frozen = place / "frozen"
+    extra = [exchange("u1", "is there a bell on it", response="Yes, a loud one."), exchange("u2", "can I park outside")]
+    freeze(frozen, [*shards.read(frozen / "exchanges", Exchange), *extra], shards.read(frozen / "annotations", Given))
+    new = thumb("u2", "us_9", user_since=NOON - 60_000_000)
+    shards.write_rows(frozen / "thumbs", Thumb, [thumb("u1", "us_1"), thumb("t1", "us_2", -1), new])
+    assert built(place) == 0
+    (row,) = [x for x in rows(place, "unpaired") if x.origin == "thumbs"]
+    assert (row.interaction_id, row.label, row.weight, row.copies) == ("ix_u1", True, 0.25, 1)
+    dropped = {x.interaction_id: x.reason for x in shards.read(place / "dataset/parquet/dropped", Dropped)}
+    assert dropped["ix_u2"] == "actor_is_new"
+
+
+def test_one_actor_with_five_thousand_thumbs_has_the_rows_of_one_actor(place: Path):
+    frozen = place / "frozen"
+    moon = "The moon is made of cheese."
+    said = [exchange(f"p{k}", f"question {k} about the moon {k * 7919}", response=moon) for k in range(5_000)]
+    freeze(frozen, [*shards.read(frozen / "exchanges", Exchange), *said], shards.read(frozen / "annotations", Given))
+    shards.write_rows(frozen / "thumbs", Thumb, [thumb(f"p{k}", "us_1") for k in range(5_000)])
+    assert built(place) == 0
+    assert len([x for x in rows(place, "unpaired") if x.origin == "thumbs"]) <= 5
+    report = orjson.loads((place / "reports/build.json").read_bytes())
+    assert report["alerts"] and sum(report["dropped"].values()) >= 4_995
 
 
 def test_the_same_inputs_give_the_same_bytes(place: Path):

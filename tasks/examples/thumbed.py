@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from tasks.examples import MODEL, Unpaired, example_id
-from tasks.frozen import Exchange, Thumb
+from tasks.frozen import Exchange
 from tasks.records import canonical
 
 WEIGHT = 0.25  # of a thumb beside a verdict that several people agree on
 ORIGIN = "thumbs"
 
 
-def examples(thumbs: Iterable[Thumb], exchanges: Mapping[str, Exchange], judged: set[str]) -> list[Unpaired]:
-    """One row an interaction whose users mostly point one way, and about which nobody else was asked (`judged`)."""
+def examples(votes: Iterable[Mapping[str, Any]], exchanges: Mapping[str, Exchange], judged: set[str]) -> list[Unpaired]:
+    """One row an interaction whose users mostly point one way, and about which nobody else was asked (`judged`). `votes` are rows
+    of the noun Vote (tasks/hygiene/votes.py)."""
     said: dict[str, Counter[int]] = {}
-    for t in thumbs:
-        said.setdefault(t.interaction_id, Counter())[t.polarity] += 1
+    for vote in votes:
+        said.setdefault(vote["interaction_id"], Counter())[vote["polarity"]] += 1
     rows = []
     for interaction_id, counts in sorted(said.items()):
         e = exchanges[interaction_id]

@@ -44,10 +44,11 @@ DIALECTS: dict[str, ModuleType] = {
 
 @dataclass(slots=True)
 class Account:
-    """Every row that was read is in a file or left out. `left_out`: {table: {reason: rows}}; `without`: what rows in a file no
-    longer say, {table: {what: rows}}; `examples`: the id of one row for each of both."""
+    """Every row that was read is in a file or left out. `tables`: rows read of each; `left_out`: {table: {reason: rows}};
+    `without`: what rows in a file no longer say, {table: {what: rows}}; `examples`: the id of one row for each of both."""
 
     rows: int = 0
+    tables: Counter[str] = field(default_factory=Counter)
     files: Counter[str] = field(default_factory=Counter)
     left_out: dict[str, Counter[str]] = field(default_factory=dict)
     without: dict[str, Counter[str]] = field(default_factory=dict)
@@ -67,6 +68,7 @@ def lines(to: ModuleType, rows: Iterable[tuple[str, Example]], account: Account)
     seen: set[bytes] = set()
     for table, row in rows:
         account.rows += 1
+        account.tables[table] += 1
         try:
             said = to.line(table, row)
             if unique is not None:

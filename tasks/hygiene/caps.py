@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.hygiene.params import DAY, HygieneParams
 from tasks.hygiene.triggers import new_votes
 
-ALERT_TIMES = 10  # an actor, tenant, day or group that had so many times what it may have is worth a word
+ALERT_TIMES = 100  # an actor, tenant, day or group that had so many times what it may have is worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Limit:
     `code` is the reason of the others."""
 
     code: str
-    of: np.ndarray
+    of: pa.Array
     most: int
     share: float = 1.0
 
@@ -55,10 +56,9 @@ def cap(limits: Sequence[Limit], ids: Sequence[str], key: str, sure: np.ndarray 
     so few of a kind that they can't all have less, each may have its equal part.
     """
     rank = np.empty(len(ids), np.int64)
-    rank[np.lexsort((np.asarray(ids, object).astype(str), lot(ids, key), -sure if sure is not None else np.zeros(len(ids))))] = (
-        np.arange(len(ids))
-    )
-    codes = [np.unique(np.asarray(limit.of), return_inverse=True)[1] for limit in limits]
+    # Equal lots of different ids are as good as impossible, but must not be decided by the order.
+    rank[np.lexsort((coded(pa.array(ids)), lot(ids, key), -sure if sure is not None else np.zeros(len(ids))))] = np.arange(len(ids))
+    codes = [coded(limit.of) for limit in limits]
     reason = np.full(len(ids), "", object)
     shares = [_allowed(limit, code) for limit, code in zip(limits, codes, strict=True)]
     # What is allowed falls with what is kept, until both agree: each round can only lower both.
@@ -80,30 +80,27 @@ def cap(limits: Sequence[Limit], ids: Sequence[str], key: str, sure: np.ndarray 
 def cap_votes(votes: pa.Table, claims: np.ndarray, usable: np.ndarray, params: HygieneParams) -> Capped:
     """Votes that the screen left (`usable`) -> those that may become rows; the reason of a vote that is not usable is ''.
 
-    `claims`: a number (below the number of votes) for each answer and polarity, the same for near-duplicates (`dedup.claims`). A vote of nobody or of a new actor has no
-    weight; a claim of fewer than `min_actors` actors counts once, however often it was made.
+    `claims`: a number for each answer and polarity, the same for near-duplicates (`dedup.claims`). A vote of nobody or of a new
+    actor has no weight; a claim of fewer than `min_actors` actors counts once, however often it was made.
     """
     reason = np.full(len(votes), "", object)
-    actor = np.asarray(votes["actor"].to_pylist(), object).astype(str)
+    known = pc.not_equal(votes["actor"], "").to_numpy().astype(bool)
     new = new_votes(votes, params)
-    reason[usable & (actor == "")] = "actor_is_unknown"
-    reason[usable & (actor != "") & new] = "actor_is_new"
+    reason[usable & ~known] = "actor_is_unknown"
+    reason[usable & known & new] = "actor_is_new"
     ids = votes["feedback_id"].to_pylist()
     left = np.flatnonzero(usable & (reason == ""))
-    reason[left[_repeated(claims[left], actor[left], lot([ids[k] for k in left], params.key), params.min_actors)]] = "claim_of_few"
+    drawn = lot([ids[k] for k in left], params.key)
+    reason[left[_repeated(claims[left], coded(votes["actor"].take(pa.array(left))), drawn, params.min_actors)]] = "claim_of_few"
     left = np.flatnonzero(usable & (reason == ""))
-    groups = np.unique(np.asarray(votes["group_id"].to_pylist(), object).astype(str), return_inverse=True)[1]
+    some = votes.select(["actor", "group_id", "tenant", "ts"]).take(pa.array(left))
+    said = np.unique(claims[left], return_inverse=True)[1]
     limits = (
-        Limit("actor_is_full", actor[left], params.actor_rows, params.actor_share),
-        Limit("group_is_full", (groups * (len(votes) + 1) + claims)[left], params.group_rows),
-        Limit("claim_is_full", claims[left], params.claim_rows),
-        Limit(
-            "tenant_is_full",
-            np.asarray(votes["tenant"].to_pylist(), object)[left].astype(str),
-            params.tenant_rows,
-            params.tenant_share,
-        ),
-        Limit("day_is_full", votes["ts"].to_numpy()[left] // DAY, params.day_rows),
+        Limit("actor_is_full", some["actor"], params.actor_rows, params.actor_share),
+        Limit("group_is_full", pa.array(coded(some["group_id"]) * (len(left) + 1) + said), params.group_rows),
+        Limit("claim_is_full", pa.array(said), params.claim_rows),
+        Limit("tenant_is_full", some["tenant"], params.tenant_rows, params.tenant_share),
+        Limit("day_is_full", pa.array(some["ts"].to_numpy() // DAY), params.day_rows),
     )
     capped = cap(limits, [ids[k] for k in left], params.key)
     reason[left] = capped.reason
@@ -112,14 +109,22 @@ def cap_votes(votes: pa.Table, claims: np.ndarray, usable: np.ndarray, params: H
 
 def _repeated(claim: np.ndarray, actor: np.ndarray, drawn: np.ndarray, least: int) -> np.ndarray:
     """The votes, but for one a claim, of claims with fewer than `least` actors."""
-    _, claim = np.unique(claim, return_inverse=True)
-    _, who = np.unique(actor, return_inverse=True)
-    pairs = np.unique(claim * (len(actor) + 1) + who) // (len(actor) + 1)
+    claim = np.unique(claim, return_inverse=True)[1]
+    pairs = np.unique(claim * (len(actor) + 1) + actor) // (len(actor) + 1)
     few = np.bincount(pairs, minlength=int(claim.max(initial=-1)) + 1) < least
     order = np.lexsort((drawn, claim))
     again = np.zeros(len(claim), bool)
     again[order[1:]] = claim[order[1:]] == claim[order[:-1]]
     return np.flatnonzero(again & few[claim])
+
+
+def coded(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """A number for each distinct value, in the order of the values: the same whatever the order of rows."""
+    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    made = values.dictionary_encode()
+    rank = np.empty(len(made.dictionary), np.int64)
+    rank[pc.sort_indices(made.dictionary).to_numpy()] = np.arange(len(made.dictionary))
+    return rank[made.indices.to_numpy(zero_copy_only=False)]
 
 
 def _allowed(limit: Limit, code: np.ndarray) -> float:
@@ -143,9 +148,12 @@ def _alerts(limits: Sequence[Limit], reason: np.ndarray) -> list[str]:
         # Groups and claims are numbers, and popular ones are no news.
         if not full.any() or limit.code in ("group_is_full", "claim_is_full"):
             continue
-        who, refused = np.unique(np.asarray(limit.of)[full], return_counts=True)
-        kept = dict(zip(*np.unique(np.asarray(limit.of)[reason == ""], return_counts=True), strict=True))
-        for name, count in sorted(zip(who.tolist(), refused.tolist(), strict=True), key=lambda x: (-x[1], str(x[0])))[:10]:
-            if count >= ALERT_TIMES * max(int(kept.get(name, 0)), 1):
-                said.append(f"{limit.code}: {name}: {count:,} rows refused, {int(kept.get(name, 0)):,} kept")
+        kept = dict(_counted(limit.of, reason == ""))
+        for name, count in sorted(_counted(limit.of, full), key=lambda x: (-x[1], str(x[0])))[:10]:
+            if count >= ALERT_TIMES * max(kept.get(name, 0), 1):
+                said.append(f"{limit.code}: {name}: {count:,} rows refused, {kept.get(name, 0):,} kept")
     return said
+
+
+def _counted(of: pa.Array, mask: np.ndarray) -> list[tuple[object, int]]:
+    return [(x["values"], x["counts"]) for x in of.filter(pa.array(mask.astype(bool))).value_counts().to_pylist()]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.collapse import collapse
 from tasks.hygiene.folding import fold_column
@@ -64,8 +65,7 @@ def claims(responses: pa.ChunkedArray, polarity: np.ndarray, threshold: float) -
 
     Which votes share a number does not depend on their order: texts come sorted.
     """
-    _, where = np.unique(np.asarray(fold_column(responses).to_pylist(), object).astype(str), return_inverse=True)
-    order = np.argsort(where, kind="stable")
+    order = pc.sort_indices(fold_column(responses)).to_numpy().astype(np.int64)
     return dedup(responses, threshold, order).keeper * 2 + (polarity > 0)
 
 

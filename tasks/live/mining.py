@@ -78,6 +78,12 @@ EXCHANGES = f"""
 # The same session id in two tenants is two sessions.
 SESSION = "CASE WHEN tenant = '' THEN session_id ELSE tenant || chr(31) || session_id END"
 
+# The first document that was retrieved. Ids are the application's own, and so a tenant's; without one, the text tells.
+DOCUMENT = """CASE WHEN coalesce(json_extract_string(contexts, '$[0].id'), '') <> ''
+                   THEN tenant || chr(31) || json_extract_string(contexts, '$[0].id')
+                   WHEN coalesce(json_extract_string(contexts, '$[0].text'), '') <> ''
+                   THEN md5(json_extract_string(contexts, '$[0].text')) ELSE '' END"""
+
 
 @dataclass(frozen=True, slots=True)
 class Mined:
@@ -100,9 +106,11 @@ def mine(workspace: Workspace) -> Mined:
 
 
 def _place(workspace: Workspace, lake: Lake) -> dict[str, int]:
+    params = workspace.params("split", SplitParams)
     asked = lake.query(
         f"""SELECT interaction_id, {SESSION} AS session_id, question,
-                  row_number() OVER (PARTITION BY tenant, session_id ORDER BY ts, interaction_id) = 1 AS opens
+                  row_number() OVER (PARTITION BY tenant, session_id ORDER BY ts, interaction_id) = 1 AS opens,
+                  {DOCUMENT if params.by_document else "''"} AS document
            FROM interactions WHERE question <> '' QUALIFY interaction_id NOT IN (SELECT interaction_id FROM members)
            ORDER BY ts, interaction_id"""
     ).to_pylist()
@@ -118,12 +126,21 @@ def _place(workspace: Workspace, lake: Lake) -> dict[str, int]:
         f"""SELECT {SESSION} AS session_id, min_by(group_id, ts) AS group_id, bool_or(side = 'straddles') AS straddled
            FROM members JOIN interactions USING (interaction_id) GROUP BY ALL"""
     ).to_pylist()
+    documents = (
+        lake.query(  # all who used a document and did not straddle are on one side
+            f"""SELECT {DOCUMENT} AS document, min_by(group_id, (ts, interaction_id)) AS group_id, min(side) AS side
+               FROM members JOIN interactions USING (interaction_id) WHERE side <> 'straddles' GROUP BY ALL"""
+        ).to_pylist()
+        if params.by_document
+        else []
+    )
     before = Known(
         questions={r["question_key"]: (r["question"], r["side"]) for r in questions},
         groups={r["question_key"]: r["group_id"] for r in questions},
         sessions={r["session_id"]: (r["group_id"], r["straddled"]) for r in sessions},
+        documents={r["document"]: (r["group_id"], r["side"]) for r in documents},
     )
-    placed = members([Asked(**row) for row in asked], before, workspace.params("split", SplitParams))
+    placed = members([Asked(**row) for row in asked], before, params)
     lake.append("members", placed)
     return _counted(m.side for m in placed)
 

@@ -1,7 +1,10 @@
 """validate: every suite in expectations/ against its table, inside DuckDB; a critical breach stops the snapshot.
 
-A suite is a JSON file: Great Expectations' own layout, and in its `meta` the table, the columns and the id column.
-    {"name": "sft", "meta": {"table": "sft", "id": "example_id", "columns": {"example_id": "VARCHAR", …}}, "expectations": […]}
+    data/frozen · data/curated · data/dataset/parquet  ->  validation.json    what was checked, and what failed (ids, no texts)
+                                                           validation.md      the same to read, failures first
+                                                           quarantine.jsonl   every failing row with its reason
+                                                           profile.json       what each column looks like, for the next snapshot
+
 A crash of an expectation is a failure, whatever its severity; warnings pass and are shown.
 """
 
@@ -9,163 +12,173 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import orjson
 
+from tasks.calculator import Engine
 from tasks.errors import INVALID, Refused
 from tasks.params import load
-from tasks.records import canonical
+from tasks.profile import compared, kinds, profile
+from tasks.records import canonical, write_jsonl
 from tasks.stages import PARAMS, run
+from tasks.validation import CRITICAL, Finding, facts, report, suites, tables, wall
+from tasks.validation.suites import Suite
 
-SHOWN_ROWS = 20
 SUITES = Path(__file__).resolve().parents[2] / "expectations"
+SHOWN_ROWS = 20
+MEMORY = "1GB"  # beyond it DuckDB goes to the disk
+THREADS = 1  # as the calculator has it: two cost more CPU, and the machine has other work
+# Suites may read these as {"$PARAMETER": …} or, in a query, as (SELECT … FROM parameters).
+NUMBERS = ("min_votes", "min_alpha", "max_tokens", "max_share", "max_class_share", "passage_words", "passage_share")
 
 
 @dataclass(frozen=True, slots=True)
 class ValidateParams:
-    """Numbers that suites refer to as {"$PARAMETER": "min_sft_rows"}."""
+    """`min_rows`: "table: rows" of the tables that must not be empty; `drift_*`: from when on a column has changed since the snapshot
+    before; `quarantine`: failing rows that are written, of one expectation. The others are numbers that suites read."""
 
-    min_labels: int
-    min_sft_rows: int
-    min_preference_rows: int
-    min_holdout_rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one expectation. `rows` are ids of failing rows (the first few), `count` all of them."""
-
-    table: str
-    severity: str
-    passed: bool
-    expectation: str
-    why: str
-    count: int
-    rows: list[str]
+    min_rows: list[str]
+    min_votes: int
+    min_alpha: float
+    max_tokens: int
+    max_share: float
+    max_class_share: float
+    passage_words: int
+    passage_share: float
+    drift_psi: float
+    drift_alpha: float
+    drift_rows: int
+    quarantine: int
 
 
-def validate(curated: Path, dataset: Path, report: Path, page: Path) -> None:
-    """Check every table, write the report, then refuse where a critical expectation failed."""
+def validate(
+    frozen: Path, curated: Path, dataset: Path, report: Path, page: Path, profile: Path, quarantine: Path
+) -> None:
+    """Check every table, write the reports, then refuse where a critical expectation failed."""
     params = load(PARAMS, "validate", ValidateParams)
-    suites = [orjson.loads(p.read_bytes()) for p in sorted(SUITES.glob("*.json"))]
-    if not suites:
-        raise Refused(f"{SUITES} holds no suite", "git checkout -- expectations", INVALID)
-    files = {p.stem: p for folder in (curated, dataset) for p in sorted(folder.glob("*.jsonl"))}
-    findings = _check(suites, files, {f: getattr(params, f) for f in params.__slots__})
-    broken = [f for f in findings if not f.passed and f.severity == "critical"]
-    document = {
-        "success": not broken,
-        "checked": len(findings),
-        "failed": {
-            s: sum(1 for f in findings if not f.passed and f.severity == s) for s in ("critical", "warning", "info")
-        },
-        "findings": [{s: getattr(f, s) for s in f.__slots__} for f in findings],
-    }
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_bytes(canonical(document) + b"\n")
-    page.write_text(as_page(document), encoding="utf-8")
+    places = tables.places(frozen, curated, dataset)
+    listed = suites.read(SUITES, places)
+    needed = facts.minimums(params.min_rows, places)
+    checked = _checked(listed, places, frozen, needed, params)
+    _write(checked, report, page, profile, quarantine)
+    broken = [f for f in checked.findings if not f.passed and f.severity == CRITICAL]
     if broken:
         first = broken[0]
         raise Refused(
-            f"validation failed: {len(broken)} critical of {len(findings)} expectations; first: {first.table}: {first.why}"
-            f" ({first.count} rows, {', '.join(first.rows[:3])})",
-            f"read {page}; nothing was published",
+            f"validation failed: {len(broken)} critical of {len(checked.findings)} expectations; first: {first.table}:"
+            f" not so: {first.why} ({first.code}; {first.count} rows: {', '.join(first.rows[:3]) or first.observed})",
+            f"read {page}; every failing row is in {quarantine}; nothing was published",
             INVALID,
         )
 
 
-def as_page(document: dict[str, Any]) -> str:
-    """The report as Markdown: failures first, then what was checked."""
-    verdict = "passed" if document["success"] else "FAILED, nothing was published"
-    lines = [f"# Validation {verdict}", "", f"{document['checked']} expectations. Failed: {document['failed']}.", ""]
-    lines += ["| | table | severity | what must hold | failing rows |", "|---|---|---|---|---|"]
-    for f in sorted(document["findings"], key=lambda f: (f["passed"], f["severity"] != "critical", f["table"])):
-        rows = f"{f['count']}: {', '.join(f['rows'][:5])}" if not f["passed"] else ""
-        cells = ("ok" if f["passed"] else "**FAIL**", f["table"], f["severity"], f["why"], rows)
-        lines.append("| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |")
-    return "\n".join(lines) + "\n"
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """`quarantined` are failing rows as they are written; `tables` the rows of each table."""
+
+    findings: list[Finding]
+    quarantined: list[dict[str, Any]]
+    tables: dict[str, int]
+    profiles: dict[str, Any]
 
 
-def _check(suites: list[dict[str, Any]], files: dict[str, Path], parameters: dict[str, Any]) -> list[Finding]:
-    import duckdb
-
+def _checked(listed: list[Suite], places: Mapping[str, Path], frozen: Path, needed: Mapping[str, int], params: ValidateParams) -> _Checked:
+    numbers = {n: getattr(params, n) for n in NUMBERS}
+    settings = {"memory_limit": MEMORY, "threads": str(THREADS)}
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "tables.duckdb"
-        with duckdb.connect(str(database)) as engine:
-            for suite in suites:
-                meta = suite["meta"]
-                if meta["table"] not in files:
-                    raise Refused(
-                        f"suite {suite['name']}: no table '{meta['table']}' among {', '.join(files)}",
-                        f"mend 'table' in expectations/{suite['name']}.json, or run dvc repro build",
-                        INVALID,
-                    )
-                # A view cannot hold parameters, so the names are quoted here; they come from our own suites and folders.
-                columns = ", ".join(f"'{name}': '{kind}'" for name, kind in meta["columns"].items())
-                path = str(files[meta["table"]]).replace("'", "''")
-                engine.execute(
-                    f"""CREATE VIEW {meta["table"]} AS SELECT * FROM read_json('{path}', columns={{{columns}}},"""
-                    """ format='newline_delimited', maximum_object_size=67108864)"""
-                )
-        context = _context()
-        return [f for suite in suites for f in _run_suite(context, suite, database, parameters)]
+        with duckdb.connect(str(database), config=settings) as engine:
+            engine.execute("SET enable_progress_bar = false")
+            engine.execute((SUITES / "words.sql").read_text(encoding="utf-8"))
+            facts.parameters(engine, numbers, needed)
+            loaded, findings = _loaded(engine, listed, places)
+            profiles = _profiles(engine, listed, loaded)
+            before = orjson.loads((frozen / "baseline.json").read_bytes())
+            facts.changes(engine, compared(before, profiles, params.drift_psi, params.drift_alpha, params.drift_rows))
+            facts.known(engine, frozen)
+            asking = {t for s in listed for t in s.tables if "asked" in s.derived}
+            wall.look(engine, *wall.sides(places, asking), params.passage_words)
+            for suite in listed:
+                for table in suite.tables if suite.columns else ():
+                    facts.personal(engine, table, suite, frozen / "catalogue.jsonl")
+        found, quarantined = _run(database, settings, listed, loaded, needed, numbers, params.quarantine)
+    return _Checked(_ordered([*findings, *found]), quarantined, {n: x.rows for n, x in loaded.items()}, profiles)
 
 
-def _context() -> Any:
-    """An ephemeral context that knows DuckDB and draws no progress bars."""
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    import expectations.engine  # noqa: F401  (importing it registers add_duckdb)
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
-    return context
+def _loaded(engine: Engine, listed: list[Suite], places: Mapping[str, Path]) -> tuple[dict[str, tables.Loaded], list[Finding]]:
+    loaded, findings = {}, []
+    for name in sorted({t for s in listed for t in s.tables}):
+        loaded[name], shape = tables.load(engine, name, places[name], listed)
+        findings += shape
+    return loaded, findings
 
 
-def _run_suite(context: Any, suite: dict[str, Any], database: Path, parameters: dict[str, Any]) -> list[Finding]:
-    import great_expectations as gx
-
-    meta = suite["meta"]
-    source = context.data_sources.add_duckdb(suite["name"], connection_string=f"duckdb:///{database}")
-    asset = source.add_query_asset(meta["table"], query=f"SELECT * FROM {meta['table']}")
-    batch = asset.add_batch_definition_whole_table("all").get_batch()
-    result = batch.validate(
-        gx.ExpectationSuite(name=suite["name"], expectations=suite["expectations"]),
-        expectation_parameters=parameters,
-        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [meta["id"]]},
-    )
-    findings = [_finding(meta, r) for r in result.results]
-    if len(findings) != len(suite["expectations"]):
-        raise RuntimeError(f"suite {suite['name']}: {len(suite['expectations'])} expectations, {len(findings)} results")
-    return sorted(findings, key=lambda f: (f.severity, f.expectation, f.why))
+def _profiles(engine: Engine, listed: list[Suite], loaded: Mapping[str, tables.Loaded]) -> dict[str, Any]:
+    found = {}
+    for suite in listed:
+        for name in suite.tables if suite.columns else ():
+            group = "group_id" if "group_id" in suite.columns else ""
+            found[name] = profile(engine, f"whole_{name}", kinds(suite.columns, suite.slices), group) if loaded[name].sound else {}
+    return {n: p for n, p in sorted(found.items()) if p}
 
 
-def _finding(meta: dict[str, Any], result: Any) -> Finding:
-    config = result.expectation_config
-    details = result.result or {}
-    crashed = (result.exception_info or {}).get("raised_exception") or any(
-        isinstance(e, dict) and e.get("raised_exception") for e in (result.exception_info or {}).values()
-    )
-    rows = [str(r.get(meta["id"])) for r in details.get("unexpected_index_list") or []]
-    rows += [str(r.get(meta["id"], r)) for r in (details.get("details") or {}).get("unexpected_rows") or []]
-    why = config.description or f"{config.type} {config.kwargs.get('column', '')}".strip()
-    return Finding(
-        table=meta["table"],
-        severity="critical" if crashed else str(getattr(config.severity, "value", config.severity)),
-        passed=bool(result.success) and not crashed,
-        expectation=config.type,
-        why=f"{why} (the check itself crashed)" if crashed else why,
-        count=0 if result.success else int(details.get("unexpected_count") or len(rows) or 0),
-        rows=sorted(rows)[:SHOWN_ROWS],
-    )
+def _run(
+    database: Path, settings: Mapping[str, str], listed: list[Suite], loaded: Mapping[str, tables.Loaded],
+    needed: Mapping[str, int], numbers: Mapping[str, int | float], most: int,
+) -> tuple[list[Finding], list[dict[str, Any]]]:  # fmt: skip
+    """Every suite against its tables. Of a table that may be empty and is, there is nothing to say."""
+    from expectations.engine import NotUnderstood, checker
+
+    findings, quarantined = [], []
+    with checker(database, settings) as check:
+        for suite in listed:
+            for table in suite.tables:
+                if not loaded[table].sound or not (loaded[table].rows or needed[table]):
+                    continue
+                parameters = {**numbers, "min_rows": needed[table]}
+                codes = {*suite.slices, "nulls", "malformed", "turns"}
+                try:
+                    outcomes = check(table, suite.id, suite.expectations, parameters, codes, most)
+                except NotUnderstood as e:
+                    raise Refused(f"expectations/{suite.name}.json: {e}", "mend the expectation that it names", INVALID) from None
+                for o in outcomes:
+                    empty = o.code == "too_few_rows" and not loaded[table].rows
+                    finding = Finding(
+                        table, CRITICAL if o.crashed else o.severity, o.passed, o.type,
+                        f"{o.description} (the check itself crashed)" if o.crashed else o.description, o.count,
+                        [row for row, _ in o.rows[:SHOWN_ROWS]], "empty_table" if empty else o.code, suite.name, o.crashed or o.observed,
+                    )  # fmt: skip
+                    findings.append(finding)
+                    quarantined += [
+                        {"table": table, "row": row, "code": finding.code, "severity": finding.severity, "why": finding.why,
+                         "seen": seen, "suite": suite.name}
+                        for row, seen in o.rows
+                    ]  # fmt: skip
+    return findings, quarantined
+
+
+def _ordered(findings: Iterable[Finding]) -> list[Finding]:
+    order = {"critical": 0, "warning": 1, "info": 2}
+    return sorted(findings, key=lambda f: (f.passed, order[f.severity], f.table, f.code, f.suite, f.why))
+
+
+def _write(checked: _Checked, place: Path, page: Path, profile: Path, quarantine: Path) -> None:
+    document = report.document(checked.findings, checked.tables, checked.quarantined)
+    for path in (place, page, profile, quarantine):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(canonical(document) + b"\n")
+    page.write_text(report.as_markdown(document), encoding="utf-8")
+    profile.write_bytes(canonical(checked.profiles) + b"\n")
+    write_jsonl(quarantine, sorted(checked.quarantined, key=lambda r: (r["table"], r["row"], r["code"], r["suite"])))
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(validate, ("curated", "dataset", "report", "page"), argv)
+    return run(validate, ("frozen", "curated", "dataset", "report", "page", "profile", "quarantine"), argv)
 
 
 if __name__ == "__main__":
