@@ -21,6 +21,7 @@ from tasks.live.repository import git
 from tasks.live.workspace import Workspace, quiet_environment
 from tasks.records import arrow_schema
 from tests import small, stores
+from tests.conftest import flywheel
 from tests.handmade import NOON
 from tests.imports import ROOT
 
@@ -328,6 +329,24 @@ def test_a_remote_is_refused_before_anything_secret_is_committed(tmp_path: Path,
         small.workspace(tmp_path / "w", url, settings)
     assert "word" not in str(refused.value).replace("password", "")
     assert "word" not in (tmp_path / "w" / ".dvc" / "config").read_text(encoding="utf-8").replace("password", "")
+
+
+def test_init_refuses_a_secret_before_it_makes_anything_and_commits_the_other_settings(tmp_path: Path) -> None:
+    refused = flywheel("init", tmp_path / "w", "--remote", "s3://bucket", "--remote-setting", "session_token=word")
+    assert refused.code == 2 and "session_token is a secret" in refused.err and not (tmp_path / "w").exists()
+    settings = ["--remote-setting", "endpointurl=http://127.0.0.1:9000", "--remote-setting", "region=eu-central-1"]
+    made = flywheel("init", tmp_path / "w", "--remote", "s3://bucket/support", *settings)
+    assert made.code == 0, made.err
+    committed = git(tmp_path / "w", "show", "HEAD:.dvc/config")
+    assert "url = s3://bucket/support" in committed
+    assert "endpointurl = http://127.0.0.1:9000" in committed and "region = eu-central-1" in committed
+
+
+def test_a_store_whose_package_is_missing_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(Refused, match="needs dvc-s3") as refused:
+        store.check("s3://bucket")
+    assert refused.value.what_to_do == 'pip install "flywheel[s3]"'
 
 
 def test_a_remote_folder_is_named_as_seen_from_where_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
