@@ -1,5 +1,5 @@
-"""Those who read our data sets and exports do: TRL, `datasets`, OpenAI's types, LLaMA-Factory, Axolotl, inspect, lm-eval, promptfoo,
-MLflow. They run in an environment of their own (`make consumers`), without a network."""
+"""Those whom our data sets and exports are for read them: TRL, `datasets`, OpenAI's types, LLaMA-Factory, Axolotl, inspect,
+lm-eval, promptfoo, MLflow. They run in an environment of their own (`make consumers`), without a network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ OFFLINE = {
 }  # fmt: skip
 pytestmark = pytest.mark.slow
 
-TOOL = {"type": "function", "function": {"name": "find", "description": "Find it", "parameters": {"type": "object", "properties": {"of": {"type": "integer"}}}}}
+SCHEMA = {"type": "object", "properties": {"of": {"type": "integer"}}}
+TOOL = {"type": "function", "function": {"name": "find", "description": "Find it", "parameters": SCHEMA}}
 WORDS = "Ünïcode \u2028 and 🎉, \u201cquoted\u201d \\n \"so\" {{ env.HOME }} </s>"
 
 
@@ -210,7 +211,7 @@ def test_lm_eval_runs_the_tasks(exported: Path) -> None:
         given = {g["id"]: g for g in lines(exported / "lm-eval" / f"{task.removeprefix('flywheel_')}.jsonl")}
         assert {s["id"] for s in samples} == set(given)
         assert all(s["asked"] == given[s["id"]]["question"] for s in samples)
-        assert all(s["target"] == given[s["id"]].get("answer", str(given[s["id"]].get("right"))) for s in samples)
+        assert all(s["target"] == given[s["id"]].get("answer", given[s["id"]].get("right")) for s in samples)
 
 
 def test_promptfoo_runs_the_tests_and_a_users_words_stay_as_they_are(exported: Path) -> None:

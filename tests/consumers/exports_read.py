@@ -58,13 +58,13 @@ def llamafactory(folder: Path) -> dict[str, Any]:
     from llamafactory.data.converter import get_dataset_converter
     from llamafactory.data.parser import get_dataset_list
 
-    alpaca = {"columns": {"prompt": "instruction", "query": "input", "response": "output", "system": "system", "history": "history"}}
+    columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system", "history": "history"}
     info = folder / "dataset_info.json"
-    known = json.loads(info.read_bytes()) if info.is_file() else {"alpaca": {"file_name": "alpaca.jsonl"} | alpaca}
+    known = json.loads(info.read_bytes()) if info.is_file() else {"alpaca": {"file_name": "alpaca.jsonl", "columns": columns}}
     said = {}
-    for one in get_dataset_list(list(known), known):
+    for name, one in zip(known, get_dataset_list(list(known), known), strict=True):
         convert = get_dataset_converter(one.formatting, one, types.SimpleNamespace(media_dir="."))
-        said[str(one)] = [convert(row) for row in loaded(folder / one.dataset_name)]
+        said[name] = [convert(row) for row in loaded(folder / one.dataset_name)]
     return said
 
 
@@ -111,9 +111,8 @@ def openai(folder: Path) -> dict[str, Any]:
     from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
     from pydantic import TypeAdapter
 
-    kinds = {typing.get_args(t.__annotations__["role"])[0] if not isinstance(t.__annotations__["role"], typing.ForwardRef)
-             else t.__annotations__["role"].__forward_arg__.split('"')[1]: t
-             for t in typing.get_args(ChatCompletionMessageParam)}  # fmt: skip
+    keys = [typing.get_type_hints(t) for t in typing.get_args(ChatCompletionMessageParam)]
+    kinds = {typing.get_args(k["role"])[0]: set(k) for k in keys}
     one, tool = TypeAdapter(ChatCompletionMessageParam), TypeAdapter(ChatCompletionToolParam)
     said: dict[str, Any] = {"roles": sorted(kinds)}
     for path in sorted(folder.glob("*.jsonl")):
@@ -124,7 +123,7 @@ def openai(folder: Path) -> dict[str, Any]:
             for message in spoken:
                 weight = message.pop("weight", 1)
                 assert weight in (0, 1) and not isinstance(weight, bool), message
-                assert set(message) <= set(typing.get_type_hints(kinds[message["role"]])), message
+                assert set(message) <= kinds[message["role"]], message
                 one.validate_python(message, strict=True)
                 count += 1
             for t in asked.get("tools", ()):

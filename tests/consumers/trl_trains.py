@@ -32,8 +32,8 @@ from trl.data_utils import is_conversational, maybe_apply_chat_template
 # What every template in use does with tools: their schemas first, the arguments of a call as JSON.
 TEMPLATE = """{%- if tools %}<|tools|>{% for tool in tools %}{{ tool | tojson }}{% endfor %}<|end|>{% endif -%}
 {%- for message in messages %}<|{{ message.role }}|>{{ message.content }}
-{%- if message.tool_calls %}{% for call in message.tool_calls %}<|call|>{{ call.function.name }}{{ call.function.arguments | tojson }}
-{%- endfor %}{% endif %}<|end|>{% endfor -%}
+{%- for call in message.tool_calls or [] %}<|call|>{{ call.function.name }}{{ call.function.arguments | tojson }}
+{%- endfor %}<|end|>{% endfor -%}
 {%- if add_generation_prompt %}<|assistant|>{% endif -%}"""
 TRAINED = ("sft", "preference", "unpaired", "reward", "prompts")
 
@@ -85,13 +85,15 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return fast
 
 
-def model(tokens: PreTrainedTokenizerFast, cls: type = LlamaForCausalLM, **more: Any) -> Any:
+def model(tokens: PreTrainedTokenizerFast, scratch: Path, cls: type = LlamaForCausalLM, **more: Any) -> Any:
+    """A model of no size, from a folder: DPO and KTO load what they compare with from where the model came from."""
     config = LlamaConfig(
         vocab_size=len(tokens), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=2, max_position_embeddings=1024, pad_token_id=tokens.pad_token_id, eos_token_id=tokens.eos_token_id,
         bos_token_id=None, **more,
     )  # fmt: skip
-    return cls(config)
+    cls(config).save_pretrained(scratch / cls.__name__)
+    return cls.from_pretrained(scratch / cls.__name__)
 
 
 def common(scratch: Path, name: str) -> dict[str, Any]:
@@ -109,21 +111,23 @@ def steps(trainer: Any) -> float:
 
 def sft(rows: Any, tokens: Any, scratch: Path) -> tuple[float, list[str]]:
     """The loss, and what of each row is learned, in words."""
-    trainer = SFTTrainer(model(tokens), SFTConfig(**common(scratch, "sft")), train_dataset=rows, processing_class=tokens)
+    trainer = SFTTrainer(model(tokens, scratch), SFTConfig(**common(scratch, "sft")), train_dataset=rows, processing_class=tokens)
     learned = [tokens.decode([t for t in row["labels"] if t != -100]) for row in trainer.train_dataset]
     return steps(trainer), learned
 
 
 def dpo(rows: Any, tokens: Any, scratch: Path) -> float:
-    return steps(DPOTrainer(model(tokens), args=DPOConfig(**common(scratch, "dpo")), train_dataset=rows, processing_class=tokens))
+    args = DPOConfig(**common(scratch, "dpo"))
+    return steps(DPOTrainer(model(tokens, scratch), args=args, train_dataset=rows, processing_class=tokens))
 
 
 def kto(rows: Any, tokens: Any, scratch: Path) -> float:
-    return steps(KTOTrainer(model(tokens), args=KTOConfig(**common(scratch, "kto")), train_dataset=rows, processing_class=tokens))
+    args = KTOConfig(**common(scratch, "kto"))
+    return steps(KTOTrainer(model(tokens, scratch), args=args, train_dataset=rows, processing_class=tokens))
 
 
 def reward(rows: Any, tokens: Any, scratch: Path) -> float:
-    judge = model(tokens, LlamaForSequenceClassification, num_labels=1)
+    judge = model(tokens, scratch, LlamaForSequenceClassification, num_labels=1)
     trainer = RewardTrainer(judge, args=RewardConfig(**common(scratch, "reward")), train_dataset=rows, processing_class=tokens)
     assert "margin" in trainer.train_dataset.column_names
     return steps(trainer)
@@ -138,7 +142,7 @@ def grpo(rows: Any, tokens: Any, scratch: Path) -> tuple[float, list[list[dict[s
         return [float(len(c[0]["content"]) % 5) for c in completions]
 
     args = GRPOConfig(**common(scratch, "grpo"), num_generations=2, max_completion_length=8)
-    trainer = GRPOTrainer(model(tokens), reward_funcs=checked, args=args, train_dataset=rows, processing_class=tokens)
+    trainer = GRPOTrainer(model(tokens, scratch), reward_funcs=checked, args=args, train_dataset=rows, processing_class=tokens)
     return steps(trainer), given
 
 
