@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,9 @@ def erase(
     session: Annotated[str, typer.Option(help="Instead: one conversation, whoever took part in it.")] = "",
     interaction: Annotated[str, typer.Option(help="Instead: one interaction, by ix_… or the application's own id.")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Finish an erasure that was killed.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="After a backup was restored: erase anew whoever was erased before and is back.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -36,8 +40,14 @@ def erase(
     from tasks.live.erasure.subject import Wish
 
     place = find(workspace)
-    done = resume_(place) if resume else [erase_(place, Wish(user, tenant, session, interaction), dry_run)]
-    show(as_json, done[0] if len(done) == 1 else {"erased": done}, "\n\n".join(map(erased_text, done)))
+    if again:
+        from tasks.live.erasure.again import again as again_
+
+        done = again_(place)
+    else:
+        done = resume_(place) if resume else [erase_(place, Wish(user, tenant, session, interaction), dry_run)]
+    shown = asdict(done[0]) if len(done) == 1 else {"erased": [asdict(d) for d in done]}
+    show(as_json, shown, "\n\n".join(map(erased_text, done)) or "nobody who was erased is back")
     if any(d.hits for d in done):
         print("error: something of theirs is still there\n  fix: see where above; mend it, then erase again", file=sys.stderr)
         raise typer.Exit(PARTIAL)

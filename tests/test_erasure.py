@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from tasks.errors import BUSY, Refused
 from tasks.live import kept, registry
 from tasks.live.capture import capture, rebuild
+from tasks.live.erasure.again import again, refuse_erased
 from tasks.live.erasure.erase import Erased, Journal, erase, unfinished
 from tasks.live.erasure.erase import resume as finish
 from tasks.live.erasure.lines import TOMBSTONE, without
@@ -537,6 +538,30 @@ def test_what_waits_in_the_spool_is_theirs_too(small: Workspace):
     assert b"mine" not in (small.spool / "1.jsonl").read_bytes()
     capture(small)
     assert questions(small) == ["of another there"]
+
+
+def test_who_comes_back_with_a_backup_stops_the_next_snapshot_and_goes_again(small: Workspace):
+    log(small.inbox / "a.jsonl", one("a", "u-1", "s-1", "mine, from the backup"), one("b", "u-2", "s-2", "of another one"),
+        one("c", "u-3", "s-3", "this conversation went"), said("f", "b", user_id="u-4", comment="who only rated"))  # fmt: skip
+    capture(small)
+    for folder in ("lake", "raw"):
+        shutil.copytree(small.data / folder, small.root / "backup" / folder)
+    refuse_erased(small)
+    for wish in (Wish(user="u-1"), Wish(session="s-3"), Wish(user="u-4")):
+        erase(small, wish)
+    refuse_erased(small)
+    assert again(small) == []
+    for folder in ("lake", "raw"):
+        shutil.rmtree(small.data / folder)
+        (small.root / "backup" / folder).rename(small.data / folder)
+    assert len(questions(small)) == 3
+    with pytest.raises(Refused, match="rows of 3 who were erased"):
+        refuse_erased(small)
+    assert rebuild(small).reasons == {"erased": 3} and questions(small) == ["of another one"]
+    done = again(small)
+    assert done and all(d.hits == 0 for d in done) and Lake(small.lake).count("feedback") == 0
+    assert holding(["mine, from the backup", "who only rated"], small.data) == []
+    refuse_erased(small)
 
 
 def test_what_a_process_that_died_half_wrote_goes_and_what_one_writes_now_stays(small: Workspace):
