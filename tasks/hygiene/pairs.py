@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import binomtest
+from threadpoolctl import threadpool_limits
 
 from tasks.hygiene.caps import lot
 from tasks.hygiene.params import HygieneParams
@@ -28,7 +29,8 @@ MARKERS = {
     "agrees_at_once": (
         "agrees at once",
         r"(?i)^\W*(?:yes\b|yeah|exactly|absolutely|of course"
-        r"|you(?:'|’)?(?:re| are) (?:absolutely |completely |quite )?(?:right|correct)|i (?:completely |totally )?agree|ja\b|genau|stimmt|sí\b|tienes razón|oui\b|tout à fait|vous avez raison)",
+        r"|you(?:'|’)?(?:re| are) (?:absolutely |completely |quite )?(?:right|correct)|i (?:completely |totally )?agree"
+        r"|ja\b|genau|stimmt|sí\b|tienes razón|oui\b|tout à fait|vous avez raison)",
     ),
     "flatters": (
         "flatters",
@@ -51,8 +53,9 @@ MARKERS = {
 # Of what the user said: a claim to be agreed with.
 CLAIM = (
     r"(?i)\b(?:i (?:think|believe|am (?:sure|certain|convinced)|know that|feel (?:that|like)|would say)"
-    r"|i(?:'|’)m (?:sure|certain|convinced)|in my opinion|(?:isn|aren|doesn|don|wasn)(?:'|’)t (?:it|they|that|you)\b|ich (?:denke|glaube|finde)|meiner meinung|creo que"
-    r"|pienso que|je (?:pense|crois))|, right\?|, correct\?"
+    r"|i(?:'|’)m (?:sure|certain|convinced)|in my opinion"
+    r"|(?:isn|aren|doesn|don|wasn)(?:'|’)t (?:it|they|that|you)\b"
+    r"|ich (?:denke|glaube|finde)|meiner meinung|creo que|pienso que|je (?:pense|crois))|, right\?|, correct\?"
 )
 
 
@@ -133,8 +136,9 @@ def _surface(differences: np.ndarray, params: HygieneParams) -> Finding:
         # Each pair both ways round, so that the model has nothing to learn but the differences.
         both = np.concatenate([scaled[~out], -scaled[~out]])
         which = np.repeat([1, 0], int((~out).sum()))
-        model = LogisticRegression(fit_intercept=False).fit(both, which)
-        right[out] = np.sign(model.decision_function(scaled[out]))
+        with threadpool_limits(1):  # the same sums on every machine
+            model = LogisticRegression(fit_intercept=False).fit(both, which)
+            right[out] = np.sign(model.decision_function(scaled[out]))
     return _finding("surface", right, params, "what length and markers alone foretell is chosen")
 
 
