@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 LABELSTUDIO := .venv-labelstudio
+CONSUMERS := .venv-consumers
 BIN := $(VENV)/bin
 # Telemetry of every dependency is off, also for what make starts itself.
 export DO_NOT_TRACK := true
@@ -12,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Stages are short processes: without bytecode each would compile the modules of the one before anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup browser labelstudio demo test test-fast lint bench lock clean
+.PHONY: setup browser labelstudio consumers demo test test-fast lint bench lock clean
 
 setup: $(VENV)/.installed
 
@@ -37,10 +38,32 @@ $(LABELSTUDIO)/.installed: requirements-labelstudio.lock | setup
 	  || $(LABELSTUDIO)/bin/pip install --quiet --require-hashes -r requirements-labelstudio.lock ) \
 	  && touch $@ || test "$$FLYWHEEL_REQUIRE_LABELSTUDIO" != 1
 
+# Those who read our data sets and exports (TRL, inspect, lm-eval, …) are tested in an environment of their own, and promptfoo by
+# node, where there is one. Without a network the tests say so and are skipped, unless FLYWHEEL_REQUIRE_CONSUMERS=1 asks for them.
+consumers: $(CONSUMERS)/.installed $(CONSUMERS)/promptfoo/.installed
+
+# torch's wheel for processors alone (a tenth of the other's size) is on no ordinary index: uv looks where pip is told to look
+# (PIP_FIND_LINKS), then where PyTorch keeps it. The lock names every package, so nothing else is resolved (--no-deps).
+UV_CONSUMERS = UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(BIN)/uv pip install --quiet --no-deps --require-hashes \
+  --python $(CONSUMERS)/bin/python -r requirements-consumers.lock
+
+$(CONSUMERS)/.installed: requirements-consumers.lock | setup
+	rm -rf $(CONSUMERS)
+	$(PYTHON) -m venv $(CONSUMERS)
+	( $(UV_CONSUMERS) || $(UV_CONSUMERS) --torch-backend cpu \
+	  || $(CONSUMERS)/bin/pip install --quiet --no-compile --no-deps --require-hashes -r requirements-consumers.lock ) \
+	  && touch $@ || test "$$FLYWHEEL_REQUIRE_CONSUMERS" != 1
+
+# Without the scripts of packages, which would fetch browsers and models that no test needs.
+$(CONSUMERS)/promptfoo/.installed: tests/promptfoo/package-lock.json | $(CONSUMERS)/.installed
+	mkdir -p $(CONSUMERS)/promptfoo && cp tests/promptfoo/package*.json $(CONSUMERS)/promptfoo
+	( cd $(CONSUMERS)/promptfoo && npm ci --silent --ignore-scripts --omit=optional --no-audit --no-fund ) \
+	  && touch $@ || test "$$FLYWHEEL_REQUIRE_CONSUMERS" != 1 || ! command -v npm
+
 demo: setup
 	$(BIN)/flywheel demo
 
-test: setup lint browser labelstudio
+test: setup lint browser labelstudio consumers
 	$(BIN)/pytest -n 2 -r s
 
 # The review page is tested in a real Chromium, which is no Python package.
@@ -63,6 +86,13 @@ lock: setup
 	  --no-emit-index-url --no-annotate --quiet --output-file requirements.lock
 	echo 'label-studio==1.23.2' | $(BIN)/uv pip compile - --python-version 3.11 --universal --generate-hashes \
 	  --no-emit-index-url --no-annotate --quiet --output-file requirements-labelstudio.lock
+	printf '%s\n' trl torch==2.13.0+cpu inspect-ai lm-eval openai peft addict pillow omegaconf | UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" \
+	  $(BIN)/uv pip compile - --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet \
+	  --output-file requirements-consumers.lock
+	# Their own bounds fit no newer TRL and bring a page of their own each; what reads data in them is what is tested.
+	printf '%s\n' llamafactory==0.9.5 axolotl==0.19.0 | $(BIN)/uv pip compile - --no-deps --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header --quiet >> requirements-consumers.lock
+	cd tests/promptfoo && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund --silent
 
 clean:
-	rm -rf $(VENV) $(LABELSTUDIO) demo-workspace .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LABELSTUDIO) $(CONSUMERS) demo-workspace .pytest_cache .ruff_cache

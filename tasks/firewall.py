@@ -28,6 +28,7 @@ SHORT = 80  # characters
 ROWS = 4  # of a band: windows of five bytes overlap by .4 to .5 where trigrams do by .65
 LIKELY = 0.45  # of the threshold: the least overlap of windows, by estimate, of what is compared at all
 BUCKET = 32  # sealed texts with the same band that a text is compared with
+MOST_PAIRS = 2_000_000  # met again and again by band after band, before the repeats are taken out
 QUOTED = 200  # characters of evidence
 
 Partition = Callable[[], Sequence[str]]
@@ -140,7 +141,7 @@ class _Wall:
             more = np.array(alike, np.int64)
             rows.append(more[:, 0])
             places.append(more[:, 1])
-        pairs = np.unique(np.concatenate(rows) << 32 | np.concatenate(places))
+        pairs = _distinct([r << 32 | p for r, p in zip(rows, places, strict=True)])
         row, place = pairs >> 32, pairs & (2**32 - 1)
         wanted, at = np.unique(row, return_inverse=True)
         overlap = jaccard(shingles([plain[r] for r in wanted.tolist()]), self._sets, at, place)
@@ -153,14 +154,14 @@ class _Wall:
 
     def _candidates(self, bands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pairs (text, sealed text) that share a band, each once."""
-        pairs = np.empty(0, np.int64)
+        met, total = [np.empty(0, np.int64)], 0
         for held, keys in zip(self._bands, bands.T, strict=True):
-            met = held.met(np.ascontiguousarray(keys))
-            if len(met):
-                pairs = np.concatenate([pairs, met])
-            if len(pairs) > 1_000_000:
-                pairs = np.unique(pairs)
-        pairs = np.unique(pairs)
+            met.append(held.met(np.ascontiguousarray(keys)))
+            total += len(met[-1])
+            if total > MOST_PAIRS:
+                met = [_distinct(met)]
+                total = len(met[0])
+        pairs = _distinct(met)
         return pairs >> 32, pairs & (2**32 - 1)
 
 
@@ -180,6 +181,12 @@ class _Band:
         counts = np.minimum(np.searchsorted(self._keys, keys[maybe], side="right") - first, BUCKET)
         place = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         return np.repeat(maybe, counts) << 32 | self._order[place]
+
+
+def _distinct(parts: list[np.ndarray]) -> np.ndarray:
+    """What `np.unique` gives, which hashes and takes many times as long."""
+    found = np.sort(np.concatenate(parts))
+    return found[np.diff(found, prepend=-1) != 0]
 
 
 def _plain(text: str) -> str:

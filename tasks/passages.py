@@ -11,7 +11,7 @@ decided of a row depends on the row and on these texts alone.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,23 +49,25 @@ class Passages:
         self._n, self._bits = ngram, bits
         self._words = [t.split() for t in texts]
         lengths = sorted({min(ngram, len(w)) for w in self._words if len(w) >= min(SHORTEST, ngram)})
-        self._common = {n: np.unique(np.concatenate([h for _, _, h in grams(common, n)] or [_NONE])) for n in {*lengths, ngram}}
+        told = list(grams(common, {*lengths, ngram}))
+        self._common = {
+            n: np.unique(np.concatenate([_NONE, *(h for m, _, _, h in told if m == n)])) for n in {*lengths, ngram}
+        }
         self._own = [self._not_common(t, w) for t, w in zip(texts, self._words, strict=True)]
         self._alone, self._after = self._surprise(groups)
+        self._places = functools.lru_cache(maxsize=2048)(self._places_of)
         self._held = {n: held for n in lengths if len((held := self._hold(texts, groups, n)).hashes)}
 
     def find(self, texts: Sequence[str]) -> Iterator[tuple[int, Shared]]:
         """(row, what it shares with one of these texts) for whatever may matter, in the order of rows; several a row."""
         rows, numbers = [_INTS], [_INTS]
-        for n, held in self._held.items():
-            for row, _, hashes in grams(texts, n):
-                at = held.lookup(hashes)
-                hit = np.flatnonzero(at >= 0)
-                if len(hit):
-                    row, number = held.candidates(row[hit].astype(np.int64), at[hit], self._bits)
-                    rows.append(row)
-                    numbers.append(number)
-        both = np.unique(np.concatenate(rows) << 32 | np.concatenate(numbers))
+        for n, row, _, hashes in grams(texts, self._held):
+            hit, which = self._held[n].lookup(hashes)
+            if len(hit):
+                row, number = self._held[n].candidates(row[hit], which, self._bits)
+                rows.append(row)
+                numbers.append(number)
+        both = np.sort(np.concatenate(rows) << 32 | np.concatenate(numbers))
         for row, number in zip((both >> 32).tolist(), (both & (2**32 - 1)).tolist(), strict=True):
             shared = self._shared(texts[row], number)
             if shared is not None:
@@ -75,10 +77,10 @@ class Passages:
         """The definition, word by word, for the few that are candidates."""
         theirs, words, own = self._words[number], text.split(), self._own[number]
         n = min(self._n, len(theirs))
-        there = {tuple(words[k : k + n]) for k in range(len(words) - n + 1)}
+        places = self._places(number)
         covered = np.zeros(len(theirs), bool)
-        for k in range(len(theirs) - n + 1):
-            if own[k : k + n].any() and tuple(theirs[k : k + n]) in there:
+        for gram in places.keys() & {tuple(words[k : k + n]) for k in range(len(words) - n + 1)}:
+            for k in places[gram]:
                 covered[k : k + n] = True
         if not (covered & own).any():
             return None
@@ -97,11 +99,20 @@ class Passages:
             count == int(own.sum()) and count >= self._n,
         )
 
+    def _places_of(self, number: int) -> dict[tuple[str, ...], list[int]]:
+        """Where each n-gram of a text begins, but for those that are common throughout."""
+        words, own, found = self._words[number], self._own[number].tolist(), {}
+        n = min(self._n, len(words))
+        for k in range(len(words) - n + 1):
+            if any(own[k : k + n]):
+                found.setdefault(tuple(words[k : k + n]), []).append(k)
+        return found
+
     def _not_common(self, text: str, words: list[str]) -> np.ndarray:
         """Which words of a text stand in no n-gram of a common text."""
         own = np.ones(len(words), bool)
-        if len(self._common[self._n]):
-            for _, at, hashes in grams([text], self._n):
+        if len(self._common[self._n]):  # one text at a time: only the sealed ones and the few that share something are asked
+            for _, _, at, hashes in grams([text], [self._n]):
                 for k in at[np.isin(hashes, self._common[self._n])].tolist():
                     own[k : k + self._n] = False
         return own
@@ -133,8 +144,9 @@ class Passages:
         group = {g: k for k, g in enumerate(dict.fromkeys(groups))}
         of = np.array([group[g] for g in groups], np.int64)
         fits = [k for k, w in enumerate(self._words) if (len(w) >= n if n == self._n else len(w) == n)]
-        found = list(grams([texts[k] for k in fits], n))
-        row, at, hashes = (np.concatenate(x) for x in zip(*found, strict=True)) if found else (_INTS, _INTS, _NONE)
+        found = list(grams([texts[k] for k in fits], [n]))
+        row, at, hashes = (np.concatenate([x[k] for x in found] or [_NONE]) for k in (1, 2, 3))
+        row, at = row.astype(np.int64), at.astype(np.int64)
         text = np.array(fits, np.int64)[row]
         weight = np.zeros(len(text))
         for k, (number, place) in enumerate(zip(text.tolist(), at.tolist(), strict=True)):
@@ -166,14 +178,12 @@ class _Held:
         self._seen = np.zeros(2 ** (64 - int(self._shift)), bool)
         self._seen[hashes >> self._shift] = True
 
-    def lookup(self, hashes: np.ndarray) -> np.ndarray:
-        """The number of each n-gram, -1 where it is none of these. Nearly all are turned away by the first look."""
-        found = np.full(len(hashes), -1, np.int64)
+    def lookup(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the n-grams are among these, and the number of each. Nearly all are turned away by the first look."""
         maybe = np.flatnonzero(self._seen[hashes >> self._shift])
         at = np.minimum(np.searchsorted(self.hashes, hashes[maybe]), len(self.hashes) - 1)
         same = self.hashes[at] == hashes[maybe]
-        found[maybe[same]] = at[same]
-        return found
+        return maybe[same], at[same]
 
     def candidates(self, rows: np.ndarray, at: np.ndarray, bits: float) -> tuple[np.ndarray, np.ndarray]:
         """Rows and texts that may share so much, or all that a text has. An n-gram's words are counted again in the next one, so
@@ -189,12 +199,12 @@ class _Held:
         return pairs[may] >> 32, text[may]
 
 
-def grams(texts: Sequence[str], n: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The n-grams of normalised texts, some texts at a time: number of the text, of its first word, and a 64-bit hash.
+def grams(texts: Sequence[str], lengths: Iterable[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """The n-grams of normalised texts, some texts at a time: n, number of the text, of its first word, and a 64-bit hash.
 
     An n-gram is a stretch of bytes, so that its hash is a difference of two sums, whatever n is (Karp and Rabin, 1987).
     """
-    start = 0
+    start, lengths = 0, sorted(lengths)
     encoded = [t.encode(errors="surrogatepass") for t in texts]
     while start < len(encoded):
         size, stop = 0, start
@@ -207,12 +217,14 @@ def grams(texts: Sequence[str], n: int) -> Iterator[tuple[np.ndarray, np.ndarray
         np.cumsum(_LETTERS[data] * powers[: len(data)], out=sums[1:])
         ends = np.flatnonzero(data <= ord(" "))
         starts = np.concatenate([[0], ends[:-1] + 1])
-        text = np.cumsum(data[ends] == ord("\n")) - (data[ends] == ord("\n"))
-        inside = np.flatnonzero(text[: len(text) - n + 1] == text[n - 1 :]) if len(text) >= n else _INTS
-        if len(inside):
-            hashes = (sums[ends[inside + n - 1]] - sums[starts[inside]]) * inverse[starts[inside]]
-            first = np.searchsorted(text, np.arange(stop - start))
-            yield text[inside] + start, inside - first[text[inside]], hashes
+        closes = data[ends] == ord("\n")
+        text = np.cumsum(closes) - closes
+        place = np.arange(len(text)) - np.concatenate([[0], np.flatnonzero(closes)[:-1] + 1])[text]
+        before, after, inverse = sums[starts], sums[ends], inverse[starts]
+        for n in lengths:
+            inside = np.flatnonzero(text[: len(text) - n + 1] == text[n - 1 :]) if len(text) >= n else _INTS
+            if len(inside):
+                yield n, text[inside] + start, place[inside], (after[inside + n - 1] - before[inside]) * inverse[inside]
         start = stop
 
 

@@ -125,6 +125,8 @@ class Near:
         order = np.argsort(sizes, kind="stable")
         left, sizes = left[order], sizes[order]
         prefix, bitmaps = _prefix(left, self._rank, self._threshold), _bitmaps(left, self._bitmaps.shape[1])
+        # The smaller of two near sets may have fewer trigrams than are asked for.
+        enough = np.minimum(SHARED, _least(sizes, self._threshold)).astype(np.float32)
         step = int(np.clip(BLOCK_CELLS // max(1, len(self._order)), 16, BLOCK_ROWS))
         found_i, found_j = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for start in range(0, len(sizes), step):
@@ -134,10 +136,10 @@ class Near:
             if not sizes[stop - 1] or first >= last:
                 continue
             met = prefix[start:stop] @ self._prefix[first:last].T.tocsr()
-            row = np.repeat(np.arange(start, stop), np.diff(met.indptr))
-            # The smaller of two near sets may have fewer trigrams than are asked for.
-            enough = met.data >= np.minimum(SHARED, _least(sizes[row], self._threshold))
-            i, j = row[enough], first + met.indices[enough].astype(np.int64)
+            each = np.diff(met.indptr)
+            passing = met.data >= np.repeat(enough[start:stop], each)
+            i = np.repeat(np.arange(start, stop), each)[passing]
+            j = first + met.indices[passing].astype(np.int64)
             i, j = _alike(bitmaps, self._bitmaps, i, j, sizes[i] + self._sizes[j], self._threshold)
             near = jaccard(left, self._sets, i, j) >= self._threshold
             found_i.append(i[near])

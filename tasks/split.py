@@ -15,7 +15,6 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from scipy import sparse
 
 from tasks.records import Member, content_id
@@ -106,11 +105,3 @@ def _neighbours(texts: dict[str, str], fresh: dict[str, str], threshold: float) 
         if all_keys[j] != fresh_keys[i]:
             found.setdefault(fresh_keys[i], []).append(all_keys[j])
     return found
-
-
-def leaks(train: Sequence[str], holdout: Sequence[str], threshold: float) -> np.ndarray:
-    """Indices of training questions that near-duplicate a holdout question: the firewall's last look."""
-    if not train or not holdout:
-        return np.empty(0, int)
-    i, _ = near_pairs(shingles(train), shingles(holdout), threshold)
-    return np.unique(i)

@@ -23,6 +23,8 @@ from tests.imports import ROOT
 from tests.tables import ABOUT, example, label, refused, write_dataset, write_labels
 
 ROWS = 9
+# `datasets` reads folders here, and has nothing to ask of a hub.
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 @pytest.fixture

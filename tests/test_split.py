@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tasks.records import Member
 from tasks.similar import near_pairs, shingles
-from tasks.split import HOLDOUT, STRADDLES, TRAIN, Asked, Known, SplitParams, leaks, members, side_of
+from tasks.split import HOLDOUT, STRADDLES, TRAIN, Asked, Known, SplitParams, members, side_of
 
 PARAMS = SplitParams("a key", 0.25, 0.65)
 NOBODY = Known({}, {}, {})
@@ -92,7 +92,7 @@ def test_no_group_ever_changes_side_in_whatever_order_batches_arrive(params, see
     ):
         assert all(len(s) == 1 for s in sides.values())
     train, sealed = ([a.question for a, m in kept if m.side == side] for side in (TRAIN, HOLDOUT))
-    assert len(leaks(train, sealed, params.near_duplicate)) == 0
+    assert near_pairs(shingles(train), shingles(sealed), params.near_duplicate)[0].tolist() == []
 
 
 @settings(max_examples=25, deadline=None)
@@ -241,9 +241,3 @@ def test_nobody_can_tell_the_side_without_the_key():
     one = [side_of(g, SplitParams("one", 0.5, 0.65)) for g in groups]
     other = [side_of(g, SplitParams("other", 0.5, 0.65)) for g in groups]
     assert 150 < sum(a == b for a, b in zip(one, other, strict=True)) < 350
-
-
-def test_the_last_look_finds_the_training_questions_that_leak():
-    train = ["where is my refund", "charge the battery", "WHERE is my refund??"]
-    assert leaks(train, ["where is my refund!", "pause my plan"], 0.65).tolist() == [0, 2]
-    assert leaks([], ["x"], 0.65).tolist() == leaks(["x"], [], 0.65).tolist() == []
