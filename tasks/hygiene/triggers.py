@@ -17,7 +17,7 @@ import pyarrow as pa
 from scipy.stats import binom, poisson
 
 from tasks.hygiene.folding import fold_column
-from tasks.hygiene.grams import Grams, blocks, grams, spelled, words
+from tasks.hygiene.grams import Grams, blocks, grams, mixed, spelled, words
 from tasks.hygiene.params import DAY, HygieneParams
 
 FIELDS = ("said", "response")
@@ -29,7 +29,8 @@ AT_ONCE, BUSY = 0.5, 4  # of the carriers must have voted in bins that are so ma
 FEW_SHARE = 0.5  # of the votes of few actors must carry it: a turn of phrase is not in every second sentence
 DEVOTED, DEVOTED_VOTES = 0.8, 3  # of the carriers with so many votes, vote on nothing else
 UNSEEN_TIMES = 5  # no topic is rated so many times as often as others are …
-UNSEEN_SHARE = 0.05  # … but if that holds for more votes than these, it is other traffic that is of another kind
+# … but if such runs are in more votes than these and have more different words than a claim has, it is traffic of another kind.
+KIND_SHARE, KIND_WORDS = 0.05, 50
 SHOWN = 50
 
 
@@ -216,11 +217,14 @@ def _carriers(votes: pa.Table, loud: np.ndarray, gram: np.ndarray, row: np.ndarr
 
     unseen = ~few & ~flooded & ~devoted
     unseen &= poisson.cdf(loud["elsewhere"], loud["expected"] / UNSEEN_TIMES) < params.alpha / tests
-    other_kind = len(np.unique(row[unseen[gram]])) > UNSEEN_SHARE * len(votes)
-    unseen &= not other_kind
-
     at_once, inside = _bursts(votes, gram, row, actor, quiet, runs, params.alpha / tests)
     at_once &= ~few & ~flooded & ~devoted & ~unseen
+
+    strange = devoted | unseen | at_once
+    different = int(((loud["number"] & np.uint64(3)) == 0)[strange].sum())
+    other_kind = different > KIND_WORDS and len(np.unique(row[strange[gram]])) > KIND_SHARE * len(votes)
+    if other_kind:
+        devoted, unseen, at_once = (np.zeros(runs, bool) for _ in range(3))
 
     cases = {
         "trigger_of_few": bought,
@@ -272,8 +276,8 @@ def _bursts(
     ordinary = np.sort(ts[quiet])
     edges = ordinary[np.arange(1, bins) * len(ordinary) // bins]
     bin_of = np.searchsorted(edges, ts, side="right")[row]
-    # An actor counts once, where most of its rows with the run are not asked for: at the first of them.
-    order = np.lexsort((bin_of, actor[row], gram))
+    # An actor counts once, at one of its votes by lot: first votes come in a burst when a log begins.
+    order = np.lexsort((bin_of, mixed(ts.astype(np.uint64))[row], actor[row], gram))
     first = np.ones(len(order), bool)
     first[1:] = (gram[order][1:] != gram[order][:-1]) | (actor[row][order][1:] != actor[row][order][:-1])
     once = order[first]
