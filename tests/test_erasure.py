@@ -564,6 +564,16 @@ def test_who_comes_back_with_a_backup_stops_the_next_snapshot_and_goes_again(sma
     refuse_erased(small)
 
 
+def test_what_can_not_be_looked_into_is_named_and_not_taken_for_clean(small: Workspace):
+    log(small.inbox / "a.jsonl", one("a", "u-1", "s-1", "the question of one who leaves"))
+    capture(small)
+    (small.root / "table.parquet").write_bytes(b"PAR1 of which the rest is lost PAR1")
+    (small.root / "log.gz").write_bytes(gzip.compress(b"the question of one who leaves" * 99)[:-20])
+    done = erase(small, Wish(user="u-1"))
+    told = sorted(t.split(": ")[1] for t in done.by_hand if t.startswith("could not be looked into"))
+    assert told == ["log.gz", "table.parquet"]
+
+
 def test_what_a_process_that_died_half_wrote_goes_and_what_one_writes_now_stays(small: Workspace):
     log(small.inbox / "a.jsonl", one("a", "u-1", "s-1", "mine, and half written too"))
     capture(small)

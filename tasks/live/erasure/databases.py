@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.live.erasure.blank import ERASED, blanked
-from tasks.live.erasure.needles import SQLITE, Needles, looks_into
+from tasks.live.erasure.needles import SQLITE, Needles
 from tasks.live.workspace import Workspace, write_durably
 
 BUSY_S = 5.0
@@ -26,7 +26,7 @@ def erase(workspace: Workspace, needles: Needles) -> tuple[dict[str, int], list[
     counts: dict[str, int] = {}
     by_hand: list[str] = []
     for path in files(workspace):
-        if not any(needles.any(block) for block in looks_into(path)):
+        if not needles.in_file(path):
             continue
         where = path.relative_to(workspace.state).parts[0]
         try:

@@ -22,7 +22,7 @@ import orjson
 from tasks.errors import Refused
 from tasks.live import store
 from tasks.live.erasure import databases, exports, litter, mail, objects, proof, raw, tables, told
-from tasks.live.erasure.needles import Needles, looks_into
+from tasks.live.erasure.needles import Needles
 from tasks.live.erasure.objects import Affected
 from tasks.live.erasure.proof import JOURNALS, Looked
 from tasks.live.erasure.subject import Subject, Wish, add_texts, subject_of
@@ -257,7 +257,7 @@ def _known(workspace: Workspace, subject: Subject) -> bool:
         return True
     needles = Needles([subject.logged] if subject.logged else [v for _, _, v in subject.facts])
     waiting = (p for folder in (workspace.inbox, workspace.spool) for p in folder.rglob("*") if p.is_file())
-    return any(needles.any(block) for path in waiting for block in looks_into(path))
+    return any(map(needles.in_file, waiting))
 
 
 def _unpushed(workspace: Workspace, lost: set[str]) -> list[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tasks.live.erasure.databases import erase_file
 from tasks.live.erasure.litter import runs
-from tasks.live.erasure.needles import looks_into
 from tasks.live.erasure.subject import Subject
 from tasks.live.lineage import exports as written
 from tasks.live.workspace import Workspace, write_durably
@@ -29,7 +28,7 @@ def erase(workspace: Workspace, subject: Subject, snapshots: set[str]) -> tuple[
             known = "" if place.exists() else " (it is not there any more)"
             by_hand.append(f"export of {tag} to {place}{known}: whoever was given a copy must erase it too")
         for path in _files(place):
-            if not any(needles.any(block) for block in looks_into(path)):
+            if not needles.in_file(path):
                 continue
             if path.suffix in LINES:
                 lines = path.read_bytes().splitlines(keepends=True)

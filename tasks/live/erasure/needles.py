@@ -16,10 +16,12 @@ import json
 import re
 import sqlite3
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import re2
 import zstandard
@@ -29,12 +31,18 @@ PLAIN = re.compile(r"""[^\x00-\x1f"'\\<>&\u2028\u2029]+""")
 # Ids that derive from content all look alike: they are found by their form, however many they are.
 DERIVED = re2.compile(rb"\b(?:[a-z]{2}_[0-9a-f]{24}|u_[0-9a-f]{16})\b")
 FORM = re.compile(r"[a-z]{2}_[0-9a-f]{24}|u_[0-9a-f]{16}")
+FEW = 4000
 OF_PATTERN = 1000  # literals in one expression: more would outgrow the memory in which RE2 stays fast
 ROOMY = re2.Options()
 ROOMY.max_mem = 256 * 1024 * 1024
 ROOMY.log_errors = False
 SQLITE = b"SQLite format 3\0"
 BLOCK = 8 * 1024 * 1024
+CELLS = 16_384
+
+
+class Unreadable(OSError):
+    """A file that says it is Parquet, SQLite or packed, and can't be read as such: what it packs was not looked into."""
 
 
 def pieces(text: str) -> list[str]:
@@ -53,19 +61,22 @@ class Needles:
         self.ids = set(ids)
         self.texts = set(texts)
         self.whole = sorted(set(whole), key=len, reverse=True)  # the texts that the pieces are of
-        self._formed = {i.encode() for i in self.ids if FORM.fullmatch(i)}
+        formed = {i for i in self.ids if FORM.fullmatch(i)}
+        # Few are looked for one by one, as fast as the memory can be read; of many, the form is.
+        self._formed = {i.encode() for i in formed} if len(formed) > FEW else set()
         written: dict[bytes, str] = {}
         for text in self.texts:
             written[text.encode("utf-8", "surrogatepass")] = text
             written[json.dumps(text)[1:-1].encode()] = text
         self._written = written
-        literal = [_bounded(i) for i in sorted(self.ids) if not FORM.fullmatch(i)]
+        others = sorted(self.ids if not self._formed else self.ids - formed)
+        literal = [_bounded(i) for i in others]
         literal += [re2.escape(w) for w in sorted(written)]
         self._patterns = [
             re2.compile(b"|".join(literal[n : n + OF_PATTERN]), ROOMY) for n in range(0, len(literal), OF_PATTERN)
         ]
         # A pattern finds one of several that overlap; a set finds each.
-        whole = [(_apart(i), i) for i in sorted(self.ids) if not FORM.fullmatch(i)]
+        whole = [(_apart(i), i) for i in others]
         whole += [(re2.escape(w), text) for w, text in sorted(written.items())]
         self._sets = [_set(whole[n : n + OF_PATTERN]) for n in range(0, len(whole), OF_PATTERN)]
 
@@ -82,6 +93,13 @@ class Needles:
 
     def any(self, data: bytes) -> bool:
         return next(self._matches(data), None) is not None
+
+    def in_file(self, path: Path) -> bool:
+        """Whether one stands in a file, or in what it packs. What can't be read is not among it: the proof names it."""
+        try:
+            return any(self.any(block) for block in looks_into(path))
+        except Unreadable:
+            return False
 
     def lines(self, body: bytes) -> set[int]:
         """The numbers (from 0) of the lines that one of them stands in."""
@@ -151,20 +169,24 @@ def content(data: bytes) -> Iterator[bytes]:
 
 def parquet(source: Path | pa.NativeFile) -> Iterator[bytes]:
     """The texts of every column, row group after row group."""
-    with contextlib.suppress(pa.ArrowInvalid, OSError), pq.ParquetFile(source) as file:
-        for group in range(file.num_row_groups):
-            for column in file.read_row_group(group).columns:
-                yield from _texts(column)
+    try:
+        with pq.ParquetFile(source) as file:
+            for group in range(file.num_row_groups):
+                for column in file.read_row_group(group).columns:
+                    yield from _texts(column)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+        raise Unreadable(f"it can't be read as Parquet: {e}") from None
 
 
 def sqlite(path: Path) -> Iterator[bytes]:
     """Every text and blob of every table; a text that spans two pages stands in one piece here only."""
-    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(_opened(path)) as db:
-        for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            with contextlib.suppress(sqlite3.DatabaseError):  # a virtual table of a module that is not here
-                for row in db.execute(f'SELECT * FROM "{table}"'):
-                    cells = [c for c in row if isinstance(c, str | bytes)]
-                    yield b"\0".join(c.encode("utf-8", "surrogatepass") if isinstance(c, str) else c for c in cells)
+    try:
+        with contextlib.closing(_opened(path)) as db:
+            for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                for row in db.execute(f'SELECT * FROM "{table.decode()}"'):
+                    yield b"\0".join(c for c in row if isinstance(c, bytes))
+    except sqlite3.DatabaseError as e:
+        raise Unreadable(f"it can't be read as SQLite: {e}") from None
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -180,8 +202,11 @@ def _texts(column: pa.ChunkedArray) -> Iterator[bytes]:
         if pa.types.is_nested(chunk.type):
             yield json.dumps(chunk.to_pylist(), ensure_ascii=False, default=str).encode("utf-8", "surrogatepass")
         elif pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type) or pa.types.is_binary(chunk.type):
-            # With something between two texts, so that two halves are no whole.
-            yield b"\0".join(x.as_buffer().to_pybytes() for x in chunk if x.is_valid)
+            # With something between two texts, so that two halves are no whole, and an id ends where it ends.
+            for start in range(0, len(chunk), CELLS):
+                texts = chunk.slice(start, CELLS).cast(pa.binary()).fill_null(b"")
+                whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
+                yield pc.binary_join(whole, b"\0")[0].as_buffer().to_pybytes()
 
 
 def _overlapping(f: io.BufferedReader) -> Iterator[bytes]:
@@ -193,7 +218,7 @@ def _overlapping(f: io.BufferedReader) -> Iterator[bytes]:
 
 
 def _unpacked(path: Path, head: bytes) -> Iterator[bytes]:
-    with contextlib.suppress(OSError, EOFError, zstandard.ZstdError, zipfile.BadZipFile, ValueError):
+    try:
         if head[:4] == b"\x28\xb5\x2f\xfd":
             with path.open("rb") as f, zstandard.ZstdDecompressor().stream_reader(f, read_across_frames=True) as data:
                 yield from _overlapping(data)
@@ -208,3 +233,5 @@ def _unpacked(path: Path, head: bytes) -> Iterator[bytes]:
                 for name in z.namelist():
                     with z.open(name) as data:
                         yield from _overlapping(data)
+    except (EOFError, zlib.error, zstandard.ZstdError, zipfile.BadZipFile, ValueError, RuntimeError) as e:
+        raise Unreadable(f"what it packs can't be read: {e}") from None

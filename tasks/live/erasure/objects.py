@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from tasks.errors import Refused
 from tasks.live import kept
-from tasks.live.erasure.needles import content, looks_into
+from tasks.live.erasure.needles import Needles, Unreadable, content
 from tasks.live.erasure.subject import Subject
 from tasks.live.kept import CACHE, DIR, Kept
 from tasks.live.repository import git_bytes
@@ -52,7 +52,7 @@ def affected(workspace: Workspace, subject: Subject) -> Affected:
         subject.rows |= set(_row_ids(objects, where, subject))
         needles = subject.needles
         for md5, stores in where.items():
-            if any(needles.any(block) for block in _looked_into(objects, md5)):
+            if _holds(objects, md5, needles):
                 found.objects[md5] = stores
         found.files = _files(workspace, objects, set(found.objects))
     return found
@@ -84,7 +84,7 @@ def work_tree(workspace: Workspace, subject: Subject) -> int:
     needles, done = subject.needles, 0
     for folder in FOLDERS:
         for path in sorted((workspace.data / folder).rglob("*")):
-            if path.is_file() and any(needles.any(block) for block in looks_into(path)):
+            if path.is_file() and needles.in_file(path):
                 path.unlink()
                 done += 1
     return done
@@ -137,13 +137,14 @@ def _parquet(objects: Kept, md5: str, path: Path | None) -> Iterator[pq.ParquetF
         yield file
 
 
-def _looked_into(objects: Kept, md5: str) -> Iterator[bytes]:
+def _holds(objects: Kept, md5: str, needles: Needles) -> bool:
     path = objects.path(md5)
     if path is not None:
-        yield from looks_into(path)
-        return
-    with contextlib.suppress(kept.Gone):
-        yield from content(objects.read(md5))
+        return needles.in_file(path)
+    try:
+        return any(needles.any(block) for block in content(objects.read(md5)))
+    except (kept.Gone, Unreadable):
+        return False
 
 
 def _files(workspace: Workspace, objects: Kept, gone: set[str]) -> dict[str, dict[str, str]]:

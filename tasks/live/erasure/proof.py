@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.live import kept
-from tasks.live.erasure.needles import Needles, content, looks_into
+from tasks.live.erasure.needles import Needles, Unreadable, content, looks_into
 from tasks.live.erasure.objects import NOTHING
 from tasks.live.erasure.theirs import PSEUDONYM
 from tasks.live.kept import CACHE
@@ -53,9 +53,11 @@ class Proof:
         looked.files += 1
         looked.bytes += size
         found: set[str] = set()
-        for block in blocks:
-            if needles.any(block):
+        try:
+            for block in blocks:
                 found |= needles.found(block)
+        except Unreadable as e:
+            self.unseen.append(f"{name}: {e}")
         named = {f for f in found if ids_may_stay and f in needles.ids and not PSEUDONYM.fullmatch(f.encode())}
         looked.row_ids += len(named)
         if found - named:

@@ -131,12 +131,14 @@ def spool(workspace: Workspace, found: Subject) -> int:
 def inbox(workspace: Workspace, found: Subject) -> tuple[int, list[str]]:
     """The application's own logs, as they came: here identities are still plain. Returns the lines, and what is left to people."""
     theirs, edge, offsets = Facts(found.facts), edge_of(workspace), Offsets(workspace)
+    # Whom only a pseudonym names stands in a log under a name that nobody knows: then every line is looked at.
+    named = Needles((v for kind, _, v in found.facts if kind != CANDIDATE), [found.logged]) if found.logged else None
     done, by_hand = 0, []
     for path in files([workspace.inbox]):
         origin = path.resolve().parent.relative_to(workspace.data.resolve()).as_posix()
 
         def rest(line: bytes, origin: str = origin) -> bytes | None:
-            return _as_logged(line, theirs, edge, origin)
+            return _as_logged(line, theirs, edge, origin) if named is None or named.any(line) else None
 
         if path.suffix.lower() in LINES and path.suffix.lower() not in PACKED:
             done += _blank(path, rest, found.needles)
