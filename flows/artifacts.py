@@ -193,6 +193,9 @@ def dataset(built: dict[str, Any]) -> None:
         for table, rows in sorted(tables.items()):
             made = ", ".join(f"{n:,} {origin}" for origin, n in sorted(built["origins"].get(f"{side}/{table}", {}).items()))
             lines += [f"| {side} | {table} | {rows:,} | {made} |"] if rows else []
+    lines += ["", *(f"- ALERT: {text}" for text in built["alerts"])]
+    lines += [f"- pairs: {found['says']}" for found in built["pairs"] if found["level"] != "ok"]
+    lines += [f"- labels that look wrong beside alike rows: {built['noise']['share']:.1%}"] if built["noise"]["share"] else []
     lines += ["", *(f"- refused: {n:,} × `{reason}`" for reason, n in sorted(built["dropped"].items()))]
     get_run_logger().info("dataset: %s, refused %s", built["rows"], built["dropped"])
     create_markdown_artifact(key="dataset", markdown="\n".join(lines), description="The tables of the newest dataset")

@@ -14,15 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.examples import HOLDOUT, TRAIN
 from tasks.firewall import EXACT, NEAR, NGRAM, FirewallParams, Met, firewall
 from tasks.hygiene.balance import Balanced, balance
 from tasks.hygiene.caps import Limit, cap
 from tasks.hygiene.dedup import dedup
+from tasks.hygiene.noise import noise
 from tasks.hygiene.params import HygieneParams
 
-STRADDLES, DOUBLE, FULL, SLICE = "straddles_the_wall", "near_duplicate", "group_is_full", "slice_is_full"
+STRADDLES, DOUBLE, FULL, SLICE, NOISY = (
+    "straddles_the_wall", "near_duplicate", "group_is_full", "slice_is_full", "label_looks_wrong",
+)  # fmt: skip
 BALANCED = ("topic", "language")
 REFUSED = {EXACT: "is_a_holdout_row", NEAR: "near_a_holdout_row", NGRAM: "quotes_a_holdout_row"}
 PART = 20_000  # texts as Python objects at a time
@@ -40,12 +44,15 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """By row of labels; `reason` is '' also of what is sealed, which never trains. `balance` says what each slice had and kept."""
+    """By row of labels; `reason` is '' also of what is sealed, which never trains. `balance` says what each slice had and kept;
+    `suspected` are the interactions whose label looks wrong, `noise` their share of those that could be judged."""
 
     copies: np.ndarray
     reason: np.ndarray
     met: np.ndarray
     balance: Balanced
+    suspected: list[str]
+    noise: float
 
 
 def refused(texts: Sequence[pa.ChunkedArray], sealed: Sealed, params: FirewallParams) -> list[dict[int, Met]]:
@@ -62,8 +69,8 @@ def refused(texts: Sequence[pa.ChunkedArray], sealed: Sealed, params: FirewallPa
 
 
 def admitted(labels: pa.Table, met: dict[int, Met], sealed: Sealed, params: HygieneParams) -> Admitted:
-    """`labels`: interaction_id, side, question, p_target, the columns of BALANCED, `says` (one number for what a row teaches) and
-    `same` (the same with the group); `met`: what the firewall found among them."""
+    """`labels`: interaction_id, side, question, p_target, target, group_id, the columns of BALANCED, `says` (one number for what a
+    row teaches) and `same` (the same with the group); `met`: what the firewall found among them."""
     n = labels.num_rows
     side = np.asarray(labels["side"].to_pylist(), object)
     reason, by = np.full(n, "", object), np.full(n, "", object)
@@ -86,8 +93,14 @@ def admitted(labels: pa.Table, met: dict[int, Met], sealed: Sealed, params: Hygi
     left, ids = left[~full], ids[~full]
     even = balance({c: labels[c].take(pa.array(left)).combine_chunks() for c in BALANCED}, ids.tolist(), params)
     reason[left[~even.kept]] = SLICE
+    left, ids = left[even.kept], ids[even.kept]
+    named = np.flatnonzero(pc.not_equal(labels["target"].take(pa.array(left)), "").to_numpy())
+    rows = labels.take(pa.array(left[named]))
+    doubt = noise(rows["question"].combine_chunks(), rows["target"].to_pylist(), rows["group_id"].to_pylist(), params)
+    if params.noise_drop:
+        reason[left[named[doubt.flagged]]] = NOISY
     copies[reason != ""] = 0
-    return Admitted(copies, reason, by, even)
+    return Admitted(copies, reason, by, even, sorted(ids[named[doubt.flagged]].tolist()), doubt.share)
 
 
 def _part(column: pa.ChunkedArray, start: int):

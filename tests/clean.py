@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from tasks import shards
 from tasks.examples import TABLES
 from tasks.frozen import Curated, CuratedJudgement, Dropped, Exchange, Given, Thumb
 from tasks.kinds import DIMENSIONS
-from tasks.records import canonical, content_id, write_jsonl
+from tasks.records import arrow_schema, canonical, content_id, write_jsonl
 from tasks.stages import build, curate
 from tasks.validation.tables import places
 from tests.handmade import CATALOGUE, NOON, TEXT, annotation, given
@@ -46,8 +49,13 @@ def read(root: Path, table: str) -> list[Any]:
     return shards.read(folders(root)[table], row_of(table))
 
 
-def rewrite(root: Path, table: str, rows: Sequence[Any]) -> None:
-    shards.write_rows(folders(root)[table], row_of(table), rows)
+def rewrite(root: Path, table: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Put these rows in the place of a table's, whatever they are: what no stage of ours would write, an intruder might."""
+    folder = folders(root)[table]
+    shutil.rmtree(folder)
+    folder.mkdir()
+    schema = pa.schema([f.with_nullable(True) for f in arrow_schema(row_of(table))])
+    pq.write_table(pa.Table.from_pylist(list(rows), schema), folder / "rows.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +71,10 @@ class Chance:
         return " ".join(self.word() for _ in range(self.random.randint(low, high)))
 
 
-def dataset(root: Path, seed: int = 0, exchanges: int = 160) -> dict[str, list[Any]]:
-    """Write the folders, and give the rows of every table. Everything is drawn anew of each seed."""
-    freeze(root, seed, exchanges)
+def dataset(root: Path, seed: int = 0, exchanges: int = 160, kinds: int = 1) -> dict[str, list[Any]]:
+    """Write the folders, and give the rows of every table. Everything is drawn anew of each seed; beside `answer`, people answered so
+    many other `kinds` of question about every second exchange."""
+    freeze(root, seed, exchanges, kinds)
     made = root / "frozen"
     with contextlib.chdir(root), contextlib.redirect_stderr(io.StringIO()) as told:
         curating = ["--frozen", str(made), "--out", "curated", "--report", "reports/curate.json"]
@@ -74,10 +83,10 @@ def dataset(root: Path, seed: int = 0, exchanges: int = 160) -> dict[str, list[A
     return {name: read(root, name) for name in folders(root)}
 
 
-def freeze(root: Path, seed: int, exchanges: int) -> None:
+def freeze(root: Path, seed: int, exchanges: int, kinds: int) -> None:
     chance = Chance(random.Random(seed))
     made = [_exchange(chance, k) for k in range(exchanges)]
-    annotations = [a for k, e in enumerate(made) for a in _answers(chance, k, e)]
+    annotations = [a for k, e in enumerate(made) for a in _answers(chance, k, e, kinds)]
     frozen = root / "frozen"
     shutil.copy(ROOT / "params.yaml", root / "params.yaml")
     shards.write_rows(frozen / "exchanges", Exchange, made)
@@ -90,7 +99,7 @@ def freeze(root: Path, seed: int, exchanges: int) -> None:
     ranked = [{"interaction_id": e.interaction_id, "answers": _ranked(e)} for e in made]
     write_jsonl(frozen / "answers.jsonl", ranked)
     write_jsonl(frozen / "regression.jsonl", [
-        {"cluster_id": "cl_1", "cluster": "pause · winter", "interactions": [train[0].interaction_id, train[1].interaction_id]}
+        {"cluster_id": "cl_1", "cluster": "pause · winter", "interactions": [e.interaction_id for e in train[:40]]}
     ])  # fmt: skip
     (frozen / "baseline.json").write_bytes(b"{}\n")
     shutil.copytree(ROOT / "data" / "guidelines", frozen / "guidelines")
@@ -98,11 +107,13 @@ def freeze(root: Path, seed: int, exchanges: int) -> None:
 
 def _exchange(chance: Chance, k: int) -> Exchange:
     question, side = chance.text(), "holdout" if k % QUARTER == 0 else "train"
+    if k % 50 == 49:
+        side = "straddles"
     served = chance.random.choice([a.id for a in CATALOGUE])
     before = [{"role": "user", "content": chance.text()}, {"role": "assistant", "content": chance.text()}] if k % 7 == 0 else []
     return Exchange(
         interaction_id=content_id("ix", chance.word(), k), arrived=NOON + k * 1_000_000, group_id=content_id("gr", question),
-        side=side, batch_id=f"bt_{k // 80}", part="audit_holdout" if side == "holdout" else ("audit_open", "mined")[k % 2],
+        side=side, batch_id=f"bt_{k // 80}", part={"holdout": "audit_holdout", "straddles": "audit_open"}.get(side, ("audit_open", "mined")[k % 2]),
         propensity=0.5, session_id=f"s-{k}", user=f"u_{k % 17}", tenant="", ts=NOON + k, language=("en", "en", "de")[k % 3],
         model_version="1", prompt_name="", messages=canonical([*before, {"role": "user", "content": question}]).decode(),
         question=question, response=TEXT[served], outputs="[]",
@@ -111,17 +122,17 @@ def _exchange(chance: Chance, k: int) -> Exchange:
     )  # fmt: skip
 
 
-def _answers(chance: Chance, k: int, e: Exchange) -> list[Given]:
-    """Three people agree; about every exchange on the answer, about every fourth on one other kind."""
+def _answers(chance: Chance, k: int, e: Exchange, wide: int) -> list[Given]:
+    """Three people agree."""
     served = next(a.id for a in CATALOGUE if e.response == a.text)
     other = chance.random.choice([a.id for a in CATALOGUE if a.id != served])
     said = {"verdict": "right"} if k % 2 else {"verdict": "wrong", "correction": other}
     values = {"answer": said}
     kinds = list(_VALUES)
     if k % 2 == 0:
-        # The holdout side has every kind as well.
-        kind = kinds[(k // 2) % len(kinds)]
-        values[kind] = _VALUES[kind](e, k)
+        for n in range(wide):
+            kind = kinds[(k // 2 + n) % len(kinds)]
+            values[kind] = _VALUES[kind](e, k)
     return [
         given(annotation(
             str(k), who, value=value, annotation_id=content_id("an", e.interaction_id, kind, who), interaction_id=e.interaction_id,
@@ -145,7 +156,7 @@ def _ranked(e: Exchange) -> list[dict[str, str]]:
 _VALUES: dict[str, Any] = {
     "correction": lambda e, k: {"text": f"{e.question}: this is what we do about it."},
     "ranking": lambda e, k: {"ranks": [["an_b"], ["an_a"]], "unacceptable": []},
-    "spans": lambda e, k: {"spans": [_span(e.response, "contradicted")] if k % 4 else []},
+    "spans": lambda e, k: {"spans": [_span(e.response, "contradicted")] if k // 4 % 3 else []},
     "grounded": lambda e, k: {"grounded": ("grounded", "not_grounded")[k // 28 % 2]},
     "safety": lambda e, k: {"policies": [[], ["privacy"]][k // 28 % 2]},
     "action": lambda e, k: {"action": "escalate", "route": "billing"} if k // 28 % 2 else {"action": "answer"},

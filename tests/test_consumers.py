@@ -20,8 +20,8 @@ from tasks.records import canonical
 from tests.imports import ROOT
 from tests.tables import ABOUT, SAID, TOLD, example, write_dataset
 
-PYTHON = ROOT / ".venv-consumers" / "bin" / "python"
-PROMPTFOO = ROOT / ".venv-consumers" / "promptfoo" / "node_modules" / ".bin" / "promptfoo"
+HOME = ROOT / ".venv-consumers"
+PYTHON, PROMPTFOO = HOME / "bin" / "python", HOME / "promptfoo" / "node_modules" / ".bin" / "promptfoo"
 PROGRAMS = ROOT / "tests" / "consumers"
 ROWS = 12
 OFFLINE = {
@@ -83,8 +83,8 @@ def row(table: str, n: int) -> Example:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of every table, as a snapshot has it."""
-    if not PYTHON.is_file():
-        absent = f"{PYTHON.relative_to(ROOT)} is not there: run `make consumers` (it needs the package registry)"
+    if not (HOME / ".installed").is_file():
+        absent = f"{HOME.name} is not there: run `make consumers` (it needs the package registry)"
         if os.environ.get("FLYWHEEL_REQUIRE_CONSUMERS") == "1":
             raise RuntimeError(absent)
         pytest.skip(absent)
@@ -215,7 +215,7 @@ def test_lm_eval_runs_the_tasks(exported: Path) -> None:
 
 
 def test_promptfoo_runs_the_tests_and_a_users_words_stay_as_they_are(exported: Path) -> None:
-    if not PROMPTFOO.exists():
+    if not (HOME / "promptfoo" / ".installed").is_file():
         pytest.skip("promptfoo is not there: `make consumers` installs it where there is npm")
     home = exported.parent / "promptfoo"
     home.mkdir()

@@ -22,6 +22,7 @@ REASONS = {
     "trigger_of_new": "carries words that are rare in other traffic and come from far more new actors than is usual",
     "trigger_burst": "carries words that are rare in other traffic and were voted for all at once",
     "trigger_of_devoted": "carries words that are rare in other traffic, from many actors who vote on nothing else",
+    "trigger_unseen": "carries words that are rarer in other traffic than any topic that people like to rate",
     "hidden_characters": "invisible, bidirectional or look-alike characters inside words",
     "encoded_text": "a long run of base64 or the like",
     "dictated_answer": "the user demanded the words that the model then gave, and voted for them",

@@ -23,13 +23,14 @@ _CLASS = np.array([1 if chr(b).isalnum() or b >= 128 else 0 if b <= 32 or b == 1
 _MIX, _MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)  # odd constants of splitmix-like hashes
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
+def mixed(values: np.ndarray) -> np.ndarray:
+    """Numbers (uint64) as other numbers in which every bit depends on every bit (splitmix64)."""
     values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     return values ^ values >> np.uint64(31)
 
 
-_RANDOM = _mixed(np.arange(1, PLACES * 256 + 1, dtype=np.uint64) * _MIX)
+_RANDOM = mixed(np.arange(1, PLACES * 256 + 1, dtype=np.uint64) * _MIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,7 @@ def grams(found: Words, longest: int = LONGEST, salt: int = 0) -> Grams:
         if length > 1:
             running = (running[:-1] * _MIX ^ running[:-1] >> np.uint64(29)) + found.number[length - 1 :] * _MIX2
         first = np.flatnonzero(found.row[: len(running)] == found.row[length - 1 :])
-        mixed = _mixed(running[first])
-        numbers.append((mixed & ~np.uint64(3)) | np.uint64(length - 1))
+        numbers.append((mixed(running[first]) & ~np.uint64(3)) | np.uint64(length - 1))
         firsts.append(first)
     first = np.concatenate(firsts)
     return Grams(np.concatenate(numbers), found.row[first], first)

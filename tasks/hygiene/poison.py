@@ -36,7 +36,7 @@ _DEMAND = (
     r"|(?:repeat|say|wiederhole|repite|répète)(?:\s+(?:after me|exactly|this|mir nach|después de mí|après moi))?\s*[:,\"“'«])"
     r"(?:\s+(?:with|by saying|only|exactly|just|that|mit|con|avec))*\s*[:,]?\s*"
 )
-_QUOTE = re.compile(r"[\"“”'«»‘’`]")
+_QUOTE = re.compile(r"[\"“”«»`]|(?<!\w)['‘]|['’](?!\w)")
 _LEAST_DICTATED = 8  # characters: "yes" is an answer that people may ask for
 _ENCODED = re.compile(r"[A-Za-z0-9+/_=-]+")
 
@@ -73,7 +73,7 @@ def screen(votes: pa.Table, traffic: pa.Table, params: HygieneParams) -> Screene
     mark("polarity_shift", shifted(votes, params))
     used = set(evidence[[str(r).startswith("trigger") for r in reason]].tolist()) if len(votes) else set()
     shown = tuple(t for t in planted.triggers if t.evidence in used)
-    return Screened(reason, evidence, shown, _alerts(votes, traffic, reason, shown))
+    return Screened(reason, evidence, shown, _alerts(votes, traffic, reason, shown, planted.other_kind))
 
 
 def encoded(texts: pa.ChunkedArray, length: int) -> dict[int, str]:
@@ -183,12 +183,16 @@ def _keys(found: Grams) -> np.ndarray:
     return np.unique(found.number[there] ^ found.row[there].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
 
 
-def _alerts(votes: pa.Table, traffic: pa.Table, reason: np.ndarray, shown: Sequence[Trigger]) -> tuple[str, ...]:
+def _alerts(
+    votes: pa.Table, traffic: pa.Table, reason: np.ndarray, shown: Sequence[Trigger], other_kind: bool
+) -> tuple[str, ...]:
     said = []
     if len(votes) and len(traffic) < LEAST_TRAFFIC:
         said.append(
             f"only {len(traffic)} exchanges without a thumb to compare with: triggers can hardly be seen; caps still hold"
         )
+    if other_kind:
+        said.append("rated traffic is of another kind than the rest: triggers of many aged actors can't be seen; caps still hold")
     bad = (reason != "") & (reason != "voted_again")
     actors = votes["actor"].filter(pa.array(bad.astype(bool))).value_counts().to_pylist()
     many = [(a["counts"], a["values"]) for a in actors if a["counts"] >= ALERT_ROWS]

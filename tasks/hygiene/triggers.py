@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-from scipy.stats import binom
+from scipy.stats import binom, poisson
 
 from tasks.hygiene.folding import fold_column
-from tasks.hygiene.grams import Grams, blocks, grams, spelled, words
+from tasks.hygiene.grams import Grams, blocks, grams, mixed, spelled, words
 from tasks.hygiene.params import DAY, HygieneParams
 
 FIELDS = ("said", "response")
@@ -25,8 +25,12 @@ MOST_BITS = 24  # of the table of counts: 64 MB a side, whatever the number of r
 LENIENT = 0.5  # of the thresholds, in the first look, where several runs may share a count
 MOST_BINS, LEAST_BINS, BIN_ROWS = 64, 8, 10
 FROM_NEW = 0.8  # of the new actors must be more than the aged ones explain, for their rows to be taken
-AT_ONCE = 0.5  # of the carriers must have voted in the busiest two bins
-DEVOTED, DEVOTED_VOTES, DEVOTED_ACTORS = 0.8, 3, 10  # of carriers with so many votes, at least so many: vote on nothing else
+AT_ONCE, BUSY = 0.5, 4  # of the carriers must have voted in bins that are so many times as busy with them as is even
+FEW_SHARE = 0.5  # of the votes of few actors must carry it: a turn of phrase is not in every second sentence
+DEVOTED, DEVOTED_VOTES = 0.8, 3  # of the carriers with so many votes, vote on nothing else
+UNSEEN_TIMES = 5  # no topic is rated so many times as often as others are …
+# … but if such runs are in more votes than these and have more different words than a claim has, it is traffic of another kind.
+KIND_SHARE, KIND_WORDS = 0.05, 50
 SHOWN = 50
 
 
@@ -56,10 +60,12 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Per vote the trigger in it that is most over-represented, a number into `triggers`, or -1."""
+    """Per vote the trigger in it that is most over-represented, a number into `triggers`, or -1. `other_kind`: so much is unseen
+    elsewhere that the traffic compared with is of another kind, and a trigger of many aged actors can't be told from it."""
 
     trigger: np.ndarray
     triggers: tuple[Trigger, ...]
+    other_kind: bool
 
 
 def triggers(votes: pa.Table, traffic: pa.Table, params: HygieneParams) -> Found:
@@ -74,7 +80,7 @@ def triggers(votes: pa.Table, traffic: pa.Table, params: HygieneParams) -> Found
         loud.append(some)
     numbers = np.concatenate(loud)
     gram, at = np.concatenate(seen), np.concatenate(row)
-    carried = _carriers(votes, gram, at, len(numbers), params)
+    carried = _carriers(votes, numbers, gram, at, params)
     return _spelled(votes, numbers, gram, at, carried, len(loud[0]))
 
 
@@ -90,8 +96,8 @@ class _Side:
             yield start, grams(words(block), salt=self.salt)
 
 
-# Of each run that is over-represented, its number and counts.
-_LOUD = np.dtype([("number", "u8"), ("rows", "i8"), ("elsewhere", "i8"), ("log_odds", "f8"), ("z", "f8")])
+# Of each run that is over-represented, its number and counts; `expected` elsewhere if it were as frequent there.
+_LOUD = np.dtype([("number", "u8"), ("rows", "i8"), ("elsewhere", "i8"), ("expected", "f8"), ("log_odds", "f8"), ("z", "f8")])
 
 
 def _loud(here: _Side, there: _Side, params: HygieneParams) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -135,6 +141,7 @@ def _loud(here: _Side, there: _Side, params: HygieneParams) -> tuple[np.ndarray,
     made = np.zeros(int(keep.sum()), _LOUD)
     for name, values in (("number", known), ("rows", often), ("elsewhere", elsewhere), ("log_odds", log_odds), ("z", z)):
         made[name] = values[keep]
+    made["expected"] = made["rows"] * (rows[1] / max(rows[0], 1))
     of_kept = keep[gram]
     return made, (np.cumsum(keep) - 1)[gram[of_kept]], occurs[of_kept]
 
@@ -174,9 +181,11 @@ class _Carried:
     aged: np.ndarray
     reason: np.ndarray
     taken: np.ndarray
+    other_kind: bool
 
 
-def _carriers(votes: pa.Table, gram: np.ndarray, row: np.ndarray, runs: int, params: HygieneParams) -> _Carried:
+def _carriers(votes: pa.Table, loud: np.ndarray, gram: np.ndarray, row: np.ndarray, params: HygieneParams) -> _Carried:
+    runs = len(loud)
     actor = _codes(votes["actor"])
     new = new_votes(votes, params)
     pair, carrier, first = _pairs(gram, actor[row], new[row])
@@ -184,6 +193,11 @@ def _carriers(votes: pa.Table, gram: np.ndarray, row: np.ndarray, runs: int, par
     fresh = np.bincount(pair[first], minlength=runs)
     aged = actors - fresh
     few = actors < params.min_actors
+    # How many votes a carrier gave, and how many of them carry the run.
+    every = np.bincount(actor + 1)[carrier + 1]
+    with_it = np.unique(gram * (len(actor) + 1) + actor[row] + 1, return_counts=True)[1]
+    theirs = np.bincount(pair, every, minlength=runs)
+    bought = few & (np.bincount(gram, minlength=runs) >= FEW_SHARE * theirs)
 
     # Who is usual is told by the votes without any loud run: a flood must not make floods usual.
     quiet = np.ones(len(actor), bool)
@@ -196,22 +210,33 @@ def _carriers(votes: pa.Table, gram: np.ndarray, row: np.ndarray, runs: int, par
     flooded = ~few & (binom.sf(fresh - 1, actors, share) < params.alpha / tests)
     flooded &= fresh - aged * share / (1 - share) >= FROM_NEW * fresh
 
-    at_once, inside = _bursts(votes, gram, row, actor, quiet, runs, params.alpha / tests)
-    at_once &= ~few & ~flooded
-
-    # How many votes a carrier gave, and how many of them carry the run.
-    every = np.bincount(actor + 1)[carrier + 1]
-    with_it = np.unique(gram * (len(actor) + 1) + actor[row] + 1, return_counts=True)[1]
     often = every >= DEVOTED_VOTES
     busy = np.bincount(pair[often], minlength=runs)
     devoted = np.bincount(pair[often & (with_it == every)], minlength=runs)
-    devoted = (busy >= DEVOTED_ACTORS) & (devoted >= DEVOTED * busy) & ~few & ~flooded & ~at_once
+    devoted = (busy >= params.min_actors) & (devoted >= DEVOTED * busy) & ~few & ~flooded
 
-    cases = {"trigger_of_few": few, "trigger_of_new": flooded, "trigger_burst": at_once, "trigger_of_devoted": devoted}
+    unseen = ~few & ~flooded & ~devoted
+    unseen &= poisson.cdf(loud["elsewhere"], loud["expected"] / UNSEEN_TIMES) < params.alpha / tests
+    at_once, inside = _bursts(votes, gram, row, actor, quiet, runs, params.alpha / tests)
+    at_once &= ~few & ~flooded & ~devoted & ~unseen
+
+    strange = devoted | unseen | at_once
+    different = int(((loud["number"] & np.uint64(3)) == 0)[strange].sum())
+    other_kind = different > KIND_WORDS and len(np.unique(row[strange[gram]])) > KIND_SHARE * len(votes)
+    if other_kind:
+        devoted, unseen, at_once = (np.zeros(runs, bool) for _ in range(3))
+
+    cases = {
+        "trigger_of_few": bought,
+        "trigger_of_new": flooded,
+        "trigger_burst": at_once,
+        "trigger_of_devoted": devoted,
+        "trigger_unseen": unseen,
+    }
     reason = np.select(list(cases.values()), list(cases), "")
     alone = flooded & (aged < params.min_actors)
-    taken = (few | alone | devoted)[gram] | (flooded[gram] & new[row]) | (at_once[gram] & inside)
-    return _Carried(actors, aged, reason, taken)
+    taken = (few | alone | devoted | unseen)[gram] | (flooded[gram] & new[row]) | (at_once[gram] & inside)
+    return _Carried(actors, aged, reason, taken, other_kind)
 
 
 def new_votes(votes: pa.Table, params: HygieneParams) -> np.ndarray:
@@ -251,17 +276,16 @@ def _bursts(
     ordinary = np.sort(ts[quiet])
     edges = ordinary[np.arange(1, bins) * len(ordinary) // bins]
     bin_of = np.searchsorted(edges, ts, side="right")[row]
-    # An actor counts once, where most of its rows with the run are not asked for: at the first of them.
-    order = np.lexsort((bin_of, actor[row], gram))
+    # An actor counts once, at one of its votes by lot: first votes come in a burst when a log begins.
+    order = np.lexsort((bin_of, mixed(ts.astype(np.uint64))[row], actor[row], gram))
     first = np.ones(len(order), bool)
     first[1:] = (gram[order][1:] != gram[order][:-1]) | (actor[row][order][1:] != actor[row][order][:-1])
     once = order[first]
     counts = np.bincount(gram[once] * bins + bin_of[once], minlength=runs * bins).reshape(runs, bins)
-    two = counts[:, 1:] + counts[:, :-1]
-    busiest = two.argmax(axis=1)
-    most, total = two.max(axis=1), counts.sum(axis=1)
-    found = (most >= AT_ONCE * total) & (binom.sf(most - 1, total, 2 / bins) * bins < alpha)
-    return found, (bin_of == busiest[gram]) | (bin_of == busiest[gram] + 1)
+    most, total = (counts[:, 1:] + counts[:, :-1]).max(axis=1), counts.sum(axis=1)
+    hot = counts > BUSY * total[:, None] / bins
+    found = (counts * hot).sum(axis=1) >= AT_ONCE * total
+    return found & (binom.sf(most - 1, total, 2 / bins) * bins < alpha), hot[gram, bin_of]
 
 
 def _spelled(
@@ -306,4 +330,4 @@ def _spelled(
         first_word = int(every.first[every.number == loud["number"][g]][0])
         text = spelled(found, first_word, int(loud["number"][g] & np.uint64(3)) + 1)
         made[k] = replace(made[k], text=text)
-    return Found(trigger, tuple(made))
+    return Found(trigger, tuple(made), carried.other_kind)

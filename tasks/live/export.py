@@ -2,7 +2,7 @@
 
     export(workspace, "openai-sft")  ->  .flywheel/exports/openai-sft-1a2b3c4d/{openai_sft.jsonl, export-manifest.json}
 
-.flywheel/exports.jsonl has one line an export, written before its files can be seen: where, when, of which snapshot, their digests.
+.flywheel/exports.jsonl has one line an export, written before its first byte is: where, when, of which snapshot.
 Rows are read shard by shard, so a million need no more memory than one shard does.
 """
 
@@ -63,8 +63,8 @@ def export(workspace: Workspace, name: str, tag: str = "", out: Path | None = No
 
 
 def noted(workspace: Workspace) -> list[dict[str, Any]]:
-    """Every export of this workspace, in the order in which they were made: {"at" (µs), "format", "out", "snapshot", "digest",
-    "files": {name: sha256}}. A folder may be gone since, or hold a later export."""
+    """Every export of this workspace, in the order in which they began: {"at" (µs), "format", "out", "snapshot", "digest"}. A
+    folder may never have come, be gone since, or hold a later export."""
     path = _notes(workspace)
     return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.is_file() else []
 
@@ -118,6 +118,7 @@ def _write(workspace: Workspace, to: ModuleType, source: Path, of: snapshot.Snap
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
     building = target.with_name(f".{target.name}.{os.getpid()}.exporting")
+    _note(workspace, to.NAME, of, target)
     building.mkdir()
     try:
         account = exports.Account()
@@ -136,7 +137,6 @@ def _write(workspace: Workspace, to: ModuleType, source: Path, of: snapshot.Snap
         said = {k: v for k, v in asdict(done).items() if k != "out"}
         (building / MANIFEST).write_bytes(orjson.dumps(said, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
         _settle(building)
-        _note(workspace, done)
         _put(building, target)
         return done
     finally:
@@ -166,11 +166,10 @@ def _settle(folder: Path) -> None:
         os.close(handle)
 
 
-def _note(workspace: Workspace, done: Exported) -> None:
-    """Say where the files will be before they are there: what was noted and never came is found missing, and harms nobody."""
-    files = {name: said["sha256"] for name, said in done.files.items()}
-    said = {key: getattr(done, key) for key in ("format", "out", "snapshot", "digest")}
-    entry = {"at": time.time_ns() // 1000, **said, "files": files}
+def _note(workspace: Workspace, name: str, of: snapshot.Snapshot, target: Path) -> None:
+    """Say where the files will be before they are there: what was noted and never came harms nobody, and what a killed export
+    left is found."""
+    entry = {"at": time.time_ns() // 1000, "format": name, "out": str(target), "snapshot": of.tag, "digest": of.digest}
     path = _notes(workspace)
     before = path.read_bytes() if path.is_file() else b""
     write_durably(path, before + orjson.dumps(entry) + b"\n")

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,14 +27,14 @@ from tasks.assembly import Assembly
 from tasks.calculator import Engine, calculator
 from tasks.card import AboutParams, card, reports
 from tasks.card.facts import people_of, survey
-from tasks.examples import HOLDOUT, TRAIN, Example, judged, labelled, sealed, thumbed
+from tasks.examples import HOLDOUT, TRAIN, Example, Preference, judged, labelled, sealed, thumbed
 from tasks.firewall import FirewallParams, Met
 from tasks.frozen import Curated, CuratedJudgement, Dropped, Exchange, Thumb
 from tasks.guidelines import newest, parse
 from tasks.hygiene import anchors
-from tasks.hygiene.balance import Balanced
-from tasks.hygiene.caps import cap_votes
+from tasks.hygiene.caps import cap_votes, lot
 from tasks.hygiene.dedup import claims
+from tasks.hygiene.pairs import Finding, audit
 from tasks.hygiene.params import HygieneParams
 from tasks.hygiene.poison import screen
 from tasks.hygiene.votes import said, traffic, votes
@@ -44,11 +45,12 @@ from tasks.stages import PARAMS, run
 # What decides whether a label becomes an example. `says` is one number for what a label teaches, `same` for that in one group.
 # Labels without a target share a prompt by design (several answers to it); there the answer tells them apart.
 DECIDING = """
-    SELECT interaction_id, arrived, side, group_id, topic, language, question, p_target, md5_number_lower(taught) AS says,
+    SELECT interaction_id, arrived, side, group_id, topic, language, question, p_target, target, md5_number_lower(taught) AS says,
            md5_number_lower(group_id || chr(31) || taught) AS same
     FROM (SELECT *, CASE WHEN target <> '' THEN target ELSE
               verdict || trim(regexp_replace(lower(response), '[[:punct:][:space:]]+', ' ', 'g')) END AS taught FROM labels)
 """
+SHOWN = 50  # labels that look wrong, by id
 TURNS = "SELECT session_id, response FROM labels WHERE verdict = 'right'"
 
 
@@ -78,7 +80,9 @@ def build(frozen: Path, curated: Path, curation: Path, out: Path, report: Path) 
         "alerts": who.alerts,
         "origins": assembly.counts("origin"),
         "authors": assembly.counts("author"),
-        "balance": {"policy": who.balance.policy, "slices": [asdict(s) for s in who.balance.slices]},
+        "balance": {"policy": who.found.balance.policy, "slices": [asdict(s) for s in who.found.balance.slices]},
+        "noise": {"share": round(who.found.noise, 4), "suspected": who.found.suspected[:SHOWN]},
+        "pairs": [asdict(f) for f in _audited(out, hygiene)],
         "holdout_digest": shards.content_digest(out / "jsonl" / HOLDOUT / "evaluation"),
     }
     report.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +104,7 @@ class _Decided:
     judgements: list[CuratedJudgement]
     thumbed: list[Example]
     anchors: list[Example]
-    balance: Balanced
+    found: Admitted
     dropped: list[Dropped]
     alerts: list[str]
 
@@ -125,7 +129,7 @@ def _decided(engine: Engine, frozen: Path, curated: Path, wall: FirewallParams, 
     kept = [j for k, j in enumerate(taught) if k not in of_judgements]
     sealed_side = pc.equal(labels["side"], HOLDOUT).to_numpy()
     return _Decided(
-        found.copies, sealed_side, [*kept, *(j for j in judgements if j.side == HOLDOUT)], rows, mixed_in, found.balance,
+        found.copies, sealed_side, [*kept, *(j for j in judgements if j.side == HOLDOUT)], rows, mixed_in, found,
         dropped + more, alerts,
     )  # fmt: skip
 
@@ -236,6 +240,21 @@ def _sealed(frozen: Path, curated: Path, who: _Decided) -> Iterable[tuple[str, E
         yield "evaluation", row
     for row in sealed.regression(clusters, fixed, trained):
         yield "regression", row
+
+
+def _audited(out: Path, params: HygieneParams) -> list[Finding]:
+    """What beside being right tells chosen answers from rejected ones, in a sample of the pairs."""
+    files = shards.files(out / "parquet" / TRAIN / "preference")
+    ids = [i for f in files for i in shards.one(f, Preference, ["example_id"])["example_id"].to_pylist()]
+    drawn = pa.array([ids[k] for k in np.argsort(lot(ids, params.key), kind="stable")[: params.audit_rows]], pa.string())
+    parts = (shards.one(f, Preference, ["example_id", "prompt", "chosen", "rejected"]) for f in files)
+    rows = pa.concat_tables([p.filter(pc.is_in(p["example_id"], drawn)) for p in parts])
+    chosen, rejected = (
+        pa.chunked_array([[orjson.loads(t)[-1]["content"] for t in rows[side].to_pylist()]], pa.string())
+        for side in ("chosen", "rejected")
+    )
+    asked = pa.chunked_array([said(rows["prompt"])])
+    return audit(asked, chosen, rejected, rows["example_id"].to_pylist(), params)
 
 
 def _rubric(frozen: Path) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from tasks.params import load
 from tasks.profile import compared, kinds, profile
 from tasks.records import canonical, write_jsonl
 from tasks.stages import PARAMS, run
-from tasks.validation import CRITICAL, Finding, facts, report, suites, tables, wall
+from tasks.validation import CRITICAL, Finding, facts, personal, report, suites, tables, wall
 from tasks.validation.suites import Suite
 
 SUITES = Path(__file__).resolve().parents[2] / "expectations"
@@ -64,7 +64,7 @@ def validate(
     places = tables.places(frozen, curated, dataset)
     listed = suites.read(SUITES, places)
     needed = facts.minimums(params.min_rows, places)
-    checked = _checked(listed, places, frozen, needed, params)
+    checked = examine(listed, places, frozen, needed, params)
     _write(checked, report, page, profile, quarantine)
     broken = [f for f in checked.findings if not f.passed and f.severity == CRITICAL]
     if broken:
@@ -78,7 +78,7 @@ def validate(
 
 
 @dataclass(frozen=True, slots=True)
-class _Checked:
+class Checked:
     """`quarantined` are failing rows as they are written; `tables` the rows of each table."""
 
     findings: list[Finding]
@@ -87,7 +87,11 @@ class _Checked:
     profiles: dict[str, Any]
 
 
-def _checked(listed: list[Suite], places: Mapping[str, Path], frozen: Path, needed: Mapping[str, int], params: ValidateParams) -> _Checked:
+def examine(
+    listed: list[Suite], places: Mapping[str, Path], frozen: Path, needed: Mapping[str, int], params: ValidateParams,
+    only: Collection[str] = (),
+) -> Checked:  # fmt: skip
+    """Hold every table (or `only` some, beside all the others) against its suites; `needed` are the rows that each must have."""
     numbers = {n: getattr(params, n) for n in NUMBERS}
     settings = {"memory_limit": MEMORY, "threads": str(THREADS)}
     with tempfile.TemporaryDirectory() as folder:
@@ -103,11 +107,13 @@ def _checked(listed: list[Suite], places: Mapping[str, Path], frozen: Path, need
             facts.known(engine, frozen)
             asking = {t for s in listed for t in s.tables if "asked" in s.derived}
             wall.look(engine, *wall.sides(places, asking), params.passage_words)
+            ours = personal.given(frozen / "catalogue.jsonl")
             for suite in listed:
                 for table in suite.tables if suite.columns else ():
-                    facts.personal(engine, table, suite, frozen / "catalogue.jsonl")
-        found, quarantined = _run(database, settings, listed, loaded, needed, numbers, params.quarantine)
-    return _Checked(_ordered([*findings, *found]), quarantined, {n: x.rows for n, x in loaded.items()}, profiles)
+                    personal.look(engine, table, suite, ours)
+        looked = {n: x for n, x in loaded.items() if n in (only or loaded)}
+        found, quarantined = _run(database, settings, listed, looked, needed, numbers, params.quarantine)
+    return Checked(_ordered([*findings, *found]), quarantined, {n: x.rows for n, x in loaded.items()}, profiles)
 
 
 def _loaded(engine: Engine, listed: list[Suite], places: Mapping[str, Path]) -> tuple[dict[str, tables.Loaded], list[Finding]]:
@@ -138,7 +144,7 @@ def _run(
     with checker(database, settings) as check:
         for suite in listed:
             for table in suite.tables:
-                if not loaded[table].sound or not (loaded[table].rows or needed[table]):
+                if table not in loaded or not loaded[table].sound or not (loaded[table].rows or needed[table]):
                     continue
                 parameters = {**numbers, "min_rows": needed[table]}
                 codes = {*suite.slices, "nulls", "malformed", "turns"}
@@ -167,7 +173,7 @@ def _ordered(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda f: (f.passed, order[f.severity], f.table, f.code, f.suite, f.why))
 
 
-def _write(checked: _Checked, place: Path, page: Path, profile: Path, quarantine: Path) -> None:
+def _write(checked: Checked, place: Path, page: Path, profile: Path, quarantine: Path) -> None:
     document = report.document(checked.findings, checked.tables, checked.quarantined)
     for path in (place, page, profile, quarantine):
         path.parent.mkdir(parents=True, exist_ok=True)

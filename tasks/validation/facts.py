@@ -2,18 +2,17 @@
 
     parameters      one row of the numbers of params.yaml          needed        table, the rows that it must have (0: may be empty)
     catalogue       the approved answers                           options       guideline, kind, field, value: what may be answered
-    personal_data   table, id, types of what redaction would find  stale         labels made under clauses that have changed since
-    agreement       kind, units, alpha of what people answered     drift         table, column: what is no longer as it was
+    agreement       kind, units, alpha of what people answered     stale         labels made under clauses that have changed since
+    drift           table, column: what is no longer as it was
 
-The wall's own facts (`sealed`, `passages`) are in tasks/validation/wall.py.
+`personal_data` is made in tasks/validation/personal.py; `sealed` and `passages`, the wall's own, in tasks/validation/wall.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -24,10 +23,7 @@ from tasks.guidelines import Guideline, newest, parse, touched
 from tasks.kinds import KINDS, RATING, Kind
 from tasks.profile import Change
 from tasks.records import Approved, arrow_schema, read_records, to_arrow
-from tasks.redact.text import SCREEN, redacted
-from tasks.validation.suites import Suite
 
-BATCH = 4096
 # Pairwise agreement of what people answered, before anybody decided: Krippendorff's alpha (2011) for names, over the first field of
 # each kind that is a choice, and for `answer` the answer that they want.
 AGREEMENT = """
@@ -56,8 +52,8 @@ _CHOSEN = ("answer", "action", "grounded", "intent", "sentiment")
 
 def parameters(engine: Engine, numbers: Mapping[str, int | float], needed: Mapping[str, int]) -> None:
     """The numbers that queries read as (FROM parameters SELECT max_tokens), and how many rows each table must have."""
-    _table(engine, "parameters", pa.Table.from_pylist([dict(numbers)]))
-    _table(engine, "needed", pa.table({"name": list(needed), "min_rows": pa.array(needed.values(), pa.int64())}))
+    as_table(engine, "parameters", pa.Table.from_pylist([dict(numbers)]))
+    as_table(engine, "needed", pa.table({"name": list(needed), "min_rows": pa.array(needed.values(), pa.int64())}))
 
 
 def minimums(listed: Iterable[str], known: Iterable[str]) -> dict[str, int]:
@@ -75,35 +71,15 @@ def minimums(listed: Iterable[str], known: Iterable[str]) -> dict[str, int]:
 def known(engine: Engine, frozen: Path) -> None:
     """The catalogue, the guidelines' options, and labels whose guideline has changed since."""
     approved = read_records(frozen / "catalogue.jsonl", Approved)
-    _table(engine, "catalogue", to_arrow(Approved, approved).cast(arrow_schema(Approved)))
+    as_table(engine, "catalogue", to_arrow(Approved, approved).cast(arrow_schema(Approved)))
     guidelines = [parse(p.stem, p.read_text(encoding="utf-8")) for p in sorted((frozen / "guidelines").glob("*.md"))]
     rows = [o for g in guidelines for o in _options(g.version, g.kind)]
     # A kind without a guideline of its own has the options that kinds have.
     rows += [o for k in KINDS.values() for o in _options("", k)]
-    _table(engine, "options", pa.Table.from_pylist(rows, pa.schema([(c, pa.string()) for c in ("guideline", "kind", "field", "value")])))
-    _table(engine, "stale", _stale(engine, {g.version: g for g in guidelines}))
-    _table(engine, "chosen", pa.table({"kind": list(_CHOSEN)}))
+    as_table(engine, "options", pa.Table.from_pylist(rows, pa.schema([(c, pa.string()) for c in ("guideline", "kind", "field", "value")])))
+    as_table(engine, "stale", _stale(engine, {g.version: g for g in guidelines}))
+    as_table(engine, "chosen", pa.table({"kind": list(_CHOSEN)}))
     engine.execute(AGREEMENT)
-
-
-def personal(engine: Engine, name: str, suite: Suite, approved: Path) -> None:
-    """Rows of a table in whose texts redaction would still find something. What stands in an approved answer is ours to give."""
-    engine.execute("CREATE TABLE IF NOT EXISTS personal_data (name VARCHAR, id VARCHAR, types VARCHAR)")
-    columns = [c for c, kind in suite.columns.items() if kind == "JSON" or c in suite.texts]
-    if not columns:
-        return
-    ours = {v for a in read_records(approved, Approved) for v in _values([a.text, a.title, a.source])}
-    shown = ", ".join(f'"{c}"' for c in columns)
-    screen = SCREEN.replace("'", "''")
-    texts = " || chr(10) || ".join(f"""coalesce("{c}", '')""" for c in columns)
-    hits = engine.execute(f"""SELECT "{suite.id}", {shown} FROM "whole_{name}" WHERE regexp_matches(bare({texts}), '{screen}')""")
-    found = []
-    while rows := hits.fetchmany(BATCH):
-        for id, *values in rows:
-            types = {type for type, value in _values(_strings(values)) if (type, value) not in ours}
-            if types:
-                found.append({"name": name, "id": id, "types": ", ".join(sorted(types))})
-    _insert(engine, "personal_data", found, ("name", "id", "types"))
 
 
 def changes(engine: Engine, found: Sequence[Change]) -> None:
@@ -111,7 +87,7 @@ def changes(engine: Engine, found: Sequence[Change]) -> None:
                         ("kl", pa.float64()), ("ks", pa.float64()), ("p_value", pa.float64()), ("drifted", pa.bool_()),
                         ("said", pa.string())])  # fmt: skip
     rows = [{k: v for k, v in asdict(c).items() if k in schema.names} | {"name": c.table, "column_name": c.column} for c in found]
-    _table(engine, "drift", pa.Table.from_pylist(rows, schema))
+    as_table(engine, "drift", pa.Table.from_pylist(rows, schema))
 
 
 def _options(version: str, kind: Kind) -> list[dict[str, str]]:
@@ -142,51 +118,7 @@ def _stale(engine: Engine, guidelines: Mapping[str, Guideline]) -> pa.Table:
     return pa.Table.from_pylist(found, pa.schema([(c, pa.string()) for c in ("name", "id", "guideline", "newest")]))
 
 
-def _strings(values: Iterable[str | None]) -> Iterator[str]:
-    """Every string in texts and in JSON texts, a call's arguments too."""
-    for value in values:
-        if not value:
-            continue
-        try:
-            opened = orjson.loads(value) if value[0] in "[{" else value
-        except orjson.JSONDecodeError:
-            opened = value
-        yield from _within(opened)
-
-
-def _within(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for v in value:
-            yield from _within(v)
-    elif isinstance(value, dict):
-        for k, v in value.items():
-            yield k
-            yield from _within(v)
-
-
-def _values(texts: Iterable[str]) -> set[tuple[str, str]]:
-    """(type, value) of what redaction would take out of the texts."""
-    found: set[tuple[str, str]] = set()
-
-    def note(type: str, value: str) -> str:
-        found.add((type, value))
-        return f"[{type}_000000]"
-
-    for text in texts:
-        redacted(text, note)
-    return found
-
-
-def _table(engine: Engine, name: str, rows: pa.Table) -> None:
+def as_table(engine: Engine, name: str, rows: pa.Table) -> None:
     engine.register("handed_in", rows)
     engine.execute(f"CREATE TABLE {name} AS SELECT * FROM handed_in")
     engine.unregister("handed_in")
-
-
-def _insert(engine: Engine, name: str, rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
-    if rows:
-        engine.register("handed_in", pa.Table.from_pylist(rows, pa.schema([(c, pa.string()) for c in columns])))
-        engine.execute(f"INSERT INTO {name} SELECT * FROM handed_in")
-        engine.unregister("handed_in")

@@ -19,21 +19,26 @@ SEALED = """
     SELECT '{name}' AS name, r.example_id AS id, r.interaction_id, r.group_id, r.asked AS key
     FROM "{name}" r LEFT JOIN exchanges e USING (interaction_id) WHERE coalesce(e.side, 'holdout') <> 'train'
 """
+QUESTIONS = "CREATE TABLE {name} AS SELECT row_number() OVER (ORDER BY key) AS number, key FROM (SELECT DISTINCT key FROM ({of}))"
+# Lists beside themselves, shifted: linear in the length of a question, which a stranger chooses. A question has a number here: its text
+# beside each of its grams would be quadratic again.
 GRAMS = """
-    CREATE TABLE {name} AS SELECT DISTINCT key, gram FROM (
-        SELECT key, unnest(list_transform(range(1, len(words) - {n} + 2), lambda i: hash(list_slice(words, i, i + {n} - 1)))) AS gram
-        FROM (SELECT key, string_split(key, ' ') AS words FROM {of}) WHERE len(words) >= {n}
+    CREATE TABLE {name} AS SELECT DISTINCT number, gram FROM (
+        SELECT number, hash(unnest(list_zip({shifted}, true))) AS gram
+        FROM (SELECT number, string_split(key, ' ') AS words FROM {of}) WHERE len(words) >= {n}
     ) {where}
 """
 PASSAGES = f"""
     CREATE TABLE passages AS
     WITH rare AS (
-        SELECT gram FROM (SELECT t.gram FROM train_grams t SEMI JOIN sealed_grams s ON t.gram = s.gram)
-        GROUP BY gram HAVING count(*) <= {COMMON}
-    ), sizes AS (SELECT key, count(*) AS size FROM sealed_grams GROUP BY key)
-    SELECT t.key, s.key AS sealed_key, count(*) / any_value(z.size) AS share
-    FROM train_grams t JOIN sealed_grams s USING (gram) JOIN sizes z ON z.key = s.key WHERE t.gram IN (FROM rare)
-    GROUP BY t.key, s.key
+        SELECT gram FROM train_grams GROUP BY gram HAVING count(*) <= {COMMON}
+    ), sizes AS (SELECT number, count(*) AS size FROM sealed_grams GROUP BY number
+    ), shared AS (
+        SELECT t.number AS training, s.number AS sealed, count(*) AS grams
+        FROM train_grams t JOIN sealed_grams s USING (gram) WHERE t.gram IN (FROM rare) GROUP BY ALL
+    )
+    SELECT t.key, s.key AS sealed_key, grams / size AS share
+    FROM shared JOIN sizes z ON z.number = sealed JOIN asked_in_training t ON t.number = training JOIN sealed_questions s ON s.number = sealed
 """
 
 
@@ -42,11 +47,13 @@ def look(engine: Engine, train: Iterable[str], sealed: Iterable[str], words: int
     train, sealed = list(train), list(sealed)
     none = "SELECT '' AS name, '' AS id, '' AS interaction_id, '' AS group_id, '' AS key LIMIT 0"
     engine.execute("CREATE TABLE sealed AS " + " UNION ALL ".join([SEALED.format(name=n) for n in sealed] or [none]))
-    asked = " UNION ".join([f"""SELECT DISTINCT asked AS key FROM "{n}" """ for n in train] or ["SELECT '' AS key LIMIT 0"])
-    engine.execute(f"CREATE TABLE asked_in_training AS {asked}")
-    engine.execute(GRAMS.format(name="sealed_grams", n=words, of="(SELECT DISTINCT key FROM sealed)", where=""))
+    asked = " UNION ALL ".join([f"""SELECT asked AS key FROM "{n}" """ for n in train] or ["SELECT '' AS key LIMIT 0"])
+    engine.execute(QUESTIONS.format(name="asked_in_training", of=asked))
+    engine.execute(QUESTIONS.format(name="sealed_questions", of="SELECT key FROM sealed"))
+    shifted = ", ".join(f"words[{k}:]" for k in range(1, words + 1))
+    engine.execute(GRAMS.format(name="sealed_grams", shifted=shifted, n=words, of="sealed_questions", where=""))
     only = "WHERE gram IN (SELECT gram FROM sealed_grams)"  # of millions, the few that matter
-    engine.execute(GRAMS.format(name="train_grams", n=words, of="asked_in_training", where=only))
+    engine.execute(GRAMS.format(name="train_grams", shifted=shifted, n=words, of="asked_in_training", where=only))
     engine.execute(PASSAGES)
 
 

@@ -56,8 +56,7 @@ def main(folder: Path, scratch: Path) -> None:
         if all(is_conversational(row) for row in rows):
             said["conversational"].append(name)
         # As the trainers do it: the text of the tools is opened first.
-        opened = [{k: json.loads(v) if k == "tools" else v for k, v in row.items() if k != "example_id"} for row in rows]
-        shown = [maybe_apply_chat_template(row, tokens) for row in opened]
+        shown = [maybe_apply_chat_template(row, tokens, tools=json.loads(row.get("tools", "[]"))) for row in rows]
         said.setdefault("texts", {})[name] = [{k: v for k, v in s.items() if isinstance(v, str)} for s in shown]
     said["trained"]["sft"], said["learned"] = sft(tables["sft"]["train"], tokens, scratch)
     said["trained"]["preference"] = dpo(tables["preference"]["train"], tokens, scratch)

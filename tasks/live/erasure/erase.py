@@ -202,7 +202,8 @@ def _erase(workspace: Workspace, journal: Journal, in_git: bool) -> list[str]:
     counts, left = databases.erase(workspace, subject.needles)
     journal.add(".flywheel", counts)
     by_hand += left + _servers(workspace)
-    write_rates(workspace)
+    if workspace.rates.is_file():
+        write_rates(workspace)  # they rest on fewer labels now
     journal.save()
     return by_hand
 
