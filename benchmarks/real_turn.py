@@ -56,7 +56,7 @@ CHANGED = {
     "retrain": {"min_new_labels": 100},
     "curate": {"min_votes": 1},
     "build": {"max_rows_per_group": 100},
-    "validate": {"min_labels": 100, "min_preference_rows": 40},
+    "validate": {"min_rows": ["labels: 100", "preference: 40", "evaluation: 20"], "min_votes": 1},
     "train": {"policy": "best_of_n"},
     "judge": {"guard_kinds": []},
 }

@@ -98,7 +98,7 @@ def test_a_busy_lock_exits_6_and_names_the_process_that_holds_it(a_copy: Path) -
 
 def test_a_failing_expectation_exits_3_publishes_nothing_and_leaves_a_report(a_copy: Path, prefect_server: str) -> None:
     head = git(a_copy, "rev-parse", "HEAD")
-    _change(a_copy, "validate", "min_holdout_rows", 10**6)
+    _change(a_copy, "validate", "min_rows", ["evaluation: 1000000"])
     done = flywheel("retrain", "--force", cwd=a_copy, PREFECT_API_URL=prefect_server)
     assert done.code == 3, done.err[-3000:]
     assert "validation failed, nothing was published" in done.err

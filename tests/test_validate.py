@@ -317,7 +317,8 @@ def test_a_column_that_nobody_declared_is_treated_as_the_contract_says(
     assert place.run() == code
     (finding,) = [f for f in place.document()["findings"] if not f["passed"]]
     assert (finding["severity"], finding["code"], finding["observed"]) == (severity, "extra_column", f"contract: {contract}")
-    assert place.document()["tables"]["sft"] == len(place.rows("sft")) or contract == "freeze" or True
+    if contract != "freeze":
+        assert place.document()["tables"]["sft"] == len(pq.read_table(clean.folders(place.root)["sft"], columns=["example_id"]))
 
 
 def test_a_shard_that_cannot_be_read_is_refused_by_its_name(place: Place):
@@ -352,21 +353,29 @@ def test_a_hotline_of_ours_in_an_approved_answer_is_nobodys_personal_data(place:
     assert (finding.code, finding.rows, finding.observed) == ("personal_data", [place.rows("sft")[1]["example_id"]], "PHONE")
 
 
-@pytest.mark.parametrize("text", [
+PERSONAL = (
     "kim.lee@example.org", "DE89 3704 0044 0532 0130 00", "4111 1111 1111 1111", "sk-proj-abcdefgh12345678XY", "my ssn is 536-90-4399",
-    "192.168.17.33", "password=hunter2x", "k\u200bim.lee@example.org",
-])  # fmt: skip
-@pytest.mark.parametrize("wrapped", ["{}", "so\n{}\nyes", '"{}"', "tab\t{}"])
-def test_what_redaction_would_find_is_found_wherever_it_stands(place: Place, text: str, wrapped: str):
-    call = {"role": "assistant", "content": "", "tool_calls": [
-        {"id": "1", "type": "function", "function": {"name": "find", "arguments": canonical({"of": wrapped.format(text)}).decode()}}
-    ]}  # fmt: skip
-    document = [{"id": "d1", "text": f"a {wrapped.format(text)} b"}]
-    place.change("prompts", lambda rows: [rows[0] | {"contexts": canonical(document).decode()}, *rows[1:]])
-    place.change("sft", lambda rows: [*rows[:-1], rows[-1] | {"messages": canonical([{"role": "user", "content": "so"}, call]).decode()}])
-    expected = {("prompts", place.rows("prompts")[0]["example_id"]), ("sft", place.rows("sft")[-1]["example_id"])}
-    found = {(f.table, *f.rows) for f in place.broken("sft", "prompts") if f.code == "personal_data"}
-    assert found == expected
+    "192.168.17.33", "password=hunter2x", "k\u200bim.lee@example.org", "+49 30 1234567",
+)  # fmt: skip
+
+
+def test_what_redaction_would_find_is_found_wherever_it_stands(place: Place):
+    said = [wrapped.format(text) for text in PERSONAL for wrapped in ("{}", "so\n{}\nyes", '"{}"', "tab\t{}")]
+
+    def called(row: dict[str, Any], text: str) -> dict[str, Any]:
+        function = {"name": "find", "arguments": canonical({"of": text}).decode()}
+        call = {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+        return row | {"messages": canonical([{"role": "user", "content": "so"}, call]).decode()}
+
+    def documented(row: dict[str, Any], text: str) -> dict[str, Any]:
+        return row | {"contexts": canonical([{"id": "d1", "text": f"a {text} b"}]).decode()}
+
+    for table, change in (("sft", called), ("prompts", documented)):
+        place.change(table, lambda rows, change=change: [change(r, said[n // 2]) if n % 2 and n < 2 * len(said) else r for n, r in enumerate(rows)])
+        rows = place.rows(table)
+        expected = {rows[n]["example_id"] for n in range(1, 2 * len(said), 2)}
+        assert place.run() == 3
+        assert {r["row"] for r in place.quarantined() if r["table"] == table and r["code"] == "personal_data"} == expected
 
 
 # Reports
