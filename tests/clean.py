@@ -1,7 +1,8 @@
-"""A data set with nothing wrong in it: frozen by hand, made by the real stages, of every kind of question, on both sides of the wall.
+"""A data set with nothing wrong in it: frozen by hand, made by the real stages, of every kind of question, on both sides of
+the wall.
 
-    rows = dataset(tmp_path, seed=3)      ->  tmp_path/{frozen,curated,dataset}, params.yaml; rows["sft"] -> its rows
-    rewrite(tmp_path, "sft", changed)     ->  the same with one table changed, as nobody's stage would write it
+rows = dataset(tmp_path, seed=3)      ->  tmp_path/{frozen,curated,dataset}, params.yaml; rows["sft"] -> its rows
+rewrite(tmp_path, "sft", changed)     ->  the same with one table changed, as nobody's stage would write it
 """
 
 from __future__ import annotations
@@ -29,9 +30,14 @@ from tests.handmade import CATALOGUE, NOON, TEXT, annotation, given
 from tests.imports import ROOT
 
 ROWS = {
-    "exchanges": Exchange, "annotations": Given, "thumbs": Thumb, "labels": Curated, "judgements": CuratedJudgement,
-    "dropped": Dropped, "dropped_by_build": Dropped,
-}  # fmt: skip
+    "exchanges": Exchange,
+    "annotations": Given,
+    "thumbs": Thumb,
+    "labels": Curated,
+    "judgements": CuratedJudgement,
+    "dropped": Dropped,
+    "dropped_by_build": Dropped,
+}
 PEOPLE = ("ana", "ben", "cem")
 SYLLABLES = ("ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo", "wu", "za")
 QUARTER = 4  # one exchange in so many is on the holdout side
@@ -72,7 +78,8 @@ class Chance:
 
 
 def dataset(root: Path, seed: int = 0, exchanges: int = 160, kinds: int = 1) -> dict[str, list[Any]]:
-    """Write the folders, and give the rows of every table. Everything is drawn anew of each seed; beside `answer`, people answered so
+    """Write the folders, and give the rows of every table. Everything is drawn anew of each seed; beside `answer`, people
+    answered so
     many other `kinds` of question about every second exchange."""
     freeze(root, seed, exchanges, kinds)
     made = root / "frozen"
@@ -98,9 +105,10 @@ def freeze(root: Path, seed: int, exchanges: int, kinds: int) -> None:
     write_jsonl(frozen / "questions.jsonl", [])
     ranked = [{"interaction_id": e.interaction_id, "answers": _ranked(e)} for e in made]
     write_jsonl(frozen / "answers.jsonl", ranked)
-    write_jsonl(frozen / "regression.jsonl", [
-        {"cluster_id": "cl_1", "cluster": "pause · winter", "interactions": [e.interaction_id for e in train[:40]]}
-    ])  # fmt: skip
+    write_jsonl(
+        frozen / "regression.jsonl",
+        [{"cluster_id": "cl_1", "cluster": "pause · winter", "interactions": [e.interaction_id for e in train[:40]]}],
+    )
     (frozen / "baseline.json").write_bytes(b"{}\n")
     shutil.copytree(ROOT / "data" / "guidelines", frozen / "guidelines")
 
@@ -110,16 +118,35 @@ def _exchange(chance: Chance, k: int) -> Exchange:
     if k % 50 == 49:
         side = "straddles"
     served = chance.random.choice([a.id for a in CATALOGUE])
-    before = [{"role": "user", "content": chance.text()}, {"role": "assistant", "content": chance.text()}] if k % 7 == 0 else []
+    before = (
+        [{"role": "user", "content": chance.text()}, {"role": "assistant", "content": chance.text()}]
+        if k % 7 == 0
+        else []
+    )
     return Exchange(
-        interaction_id=content_id("ix", chance.word(), k), arrived=NOON + k * 1_000_000, group_id=content_id("gr", question),
-        side=side, batch_id=f"bt_{k // 80}", part={"holdout": "audit_holdout", "straddles": "audit_open"}.get(side, ("audit_open", "mined")[k % 2]),
-        propensity=0.5, session_id=f"s-{k}", user=f"u_{k % 17}", tenant="", ts=NOON + k, language=("en", "en", "de")[k % 3],
-        model_version="1", prompt_name="", messages=canonical([*before, {"role": "user", "content": question}]).decode(),
-        question=question, response=TEXT[served], outputs="[]",
-        contexts=canonical([{"id": "d1", "text": chance.text(10, 20)}, {"id": "d2", "text": chance.text(10, 20)}]).decode(),
+        interaction_id=content_id("ix", chance.word(), k),
+        arrived=NOON + k * 1_000_000,
+        group_id=content_id("gr", question),
+        side=side,
+        batch_id=f"bt_{k // 80}",
+        part={"holdout": "audit_holdout", "straddles": "audit_open"}.get(side, ("audit_open", "mined")[k % 2]),
+        propensity=0.5,
+        session_id=f"s-{k}",
+        user=f"u_{k % 17}",
+        tenant="",
+        ts=NOON + k,
+        language=("en", "en", "de")[k % 3],
+        model_version="1",
+        prompt_name="",
+        messages=canonical([*before, {"role": "user", "content": question}]).decode(),
+        question=question,
+        response=TEXT[served],
+        outputs="[]",
+        contexts=canonical(
+            [{"id": "d1", "text": chance.text(10, 20)}, {"id": "d2", "text": chance.text(10, 20)}]
+        ).decode(),
         tools="[]",
-    )  # fmt: skip
+    )
 
 
 def _answers(chance: Chance, k: int, e: Exchange, wide: int) -> list[Given]:
@@ -134,13 +161,22 @@ def _answers(chance: Chance, k: int, e: Exchange, wide: int) -> list[Given]:
             kind = kinds[(k // 2 + n) % len(kinds)]
             values[kind] = _VALUES[kind](e, k)
     return [
-        given(annotation(
-            str(k), who, value=value, annotation_id=content_id("an", e.interaction_id, kind, who), interaction_id=e.interaction_id,
-            kind=kind, guideline=f"{kind}/1", ts=NOON + k + n, received=0,
-        ))
+        given(
+            annotation(
+                str(k),
+                who,
+                value=value,
+                annotation_id=content_id("an", e.interaction_id, kind, who),
+                interaction_id=e.interaction_id,
+                kind=kind,
+                guideline=f"{kind}/1",
+                ts=NOON + k + n,
+                received=0,
+            )
+        )
         for kind, value in values.items()
         for n, who in enumerate(PEOPLE)
-    ]  # fmt: skip
+    ]
 
 
 def _span(text: str, label: str) -> dict[str, Any]:
@@ -172,6 +208,14 @@ _VALUES: dict[str, Any] = {
 
 def _thumb(k: int, e: Exchange) -> Thumb:
     return Thumb(
-        feedback_id=content_id("fb", e.interaction_id), interaction_id=e.interaction_id, arrived=e.arrived, user=f"u_{k}", tenant="",
-        name="thumb", polarity=(1, -1)[k % 2], comment="", ts=e.ts + 10, user_since=e.ts,
-    )  # fmt: skip
+        feedback_id=content_id("fb", e.interaction_id),
+        interaction_id=e.interaction_id,
+        arrived=e.arrived,
+        user=f"u_{k}",
+        tenant="",
+        name="thumb",
+        polarity=(1, -1)[k % 2],
+        comment="",
+        ts=e.ts + 10,
+        user_since=e.ts,
+    )

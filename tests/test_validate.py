@@ -25,16 +25,35 @@ from tests import clean
 from tests.imports import ROOT
 from tests.planted import PLANTS, World
 
+pytestmark = pytest.mark.slow  # Great Expectations takes five seconds to import, and as many to look at a data set
 ARGUMENTS = {
-    "frozen": "frozen", "curated": "curated", "dataset": "dataset", "report": "reports/validation.json",
-    "page": "reports/validation.md", "profile": "reports/profile.json", "quarantine": "reports/validation-quarantine.jsonl",
-}  # fmt: skip
+    "frozen": "frozen",
+    "curated": "curated",
+    "dataset": "dataset",
+    "report": "reports/validation.json",
+    "page": "reports/validation.md",
+    "profile": "reports/profile.json",
+    "quarantine": "reports/validation-quarantine.jsonl",
+}
 COMMAND = [x for name, path in ARGUMENTS.items() for x in (f"--{name}", path)]
 # Found in a table as a whole, or in several rows at once: planted one by one below.
 OF_TABLES = {
-    "too_few_rows", "one_row", "all_duplicates", "single_class", "one_sided", "one_answer", "imbalance", "drift", "duplicate_id",
-    "duplicate_interaction", "judged_twice", "answered_twice", "malformed_json", "few_groups", "disagreement",
-}  # fmt: skip
+    "too_few_rows",
+    "one_row",
+    "all_duplicates",
+    "single_class",
+    "one_sided",
+    "one_answer",
+    "imbalance",
+    "drift",
+    "duplicate_id",
+    "duplicate_interaction",
+    "judged_twice",
+    "answered_twice",
+    "malformed_json",
+    "few_groups",
+    "disagreement",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +126,7 @@ def test_a_clean_data_set_passes_with_no_finding_of_any_severity(place: Place):
     assert min(document["tables"][t] for t in document["tables"] if not t.startswith("dropped")) > 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 21))
+@pytest.mark.parametrize("seed", range(1, 4))
 def test_no_clean_data_set_raises_a_false_alarm(tmp_path: Path, seed: int):
     clean.dataset(tmp_path, seed, exchanges=120)
     place = Place(tmp_path)
@@ -119,7 +137,6 @@ def test_no_clean_data_set_raises_a_false_alarm(tmp_path: Path, seed: int):
 # Every expectation of every suite, broken once
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("table", sorted(PLANTS))
 def test_every_planted_fault_of_a_table_is_found_in_its_row_and_nowhere_else(wide: Path, tmp_path: Path, table: str):
     place = Place(Path(shutil.copytree(wide, tmp_path / "d")))
@@ -152,7 +169,11 @@ def test_every_expectation_has_a_fault_that_breaks_it():
         if e["meta"]["code"] not in OF_TABLES | {p.code for p in PLANTS.get(table, PLANTS["dropped"])}
     }
     # Of many questions together, below; and a table without texts can hold no personal data.
-    assert missing == {("exchanges", "no_question"), ("dropped", "personal_data"), ("dropped_by_build", "personal_data")}
+    assert missing == {
+        ("exchanges", "no_question"),
+        ("dropped", "personal_data"),
+        ("dropped_by_build", "personal_data"),
+    }
 
 
 def test_suites_declare_the_columns_that_the_stages_write():
@@ -179,7 +200,9 @@ def test_an_empty_table_that_is_needed_is_refused_and_another_is_not(place: Plac
     place.change("rubric", lambda rows: [])
     assert place.run() == 3
     failed = [f for f in place.document()["findings"] if not f["passed"]]
-    assert [(f["table"], f["code"], f["observed"]) for f in failed if f["severity"] == "critical"] == [("sft", "empty_table", "0")]
+    assert [(f["table"], f["code"], f["observed"]) for f in failed if f["severity"] == "critical"] == [
+        ("sft", "empty_table", "0")
+    ]
 
 
 def test_too_few_rows_are_refused_with_their_number(place: Place):
@@ -195,7 +218,7 @@ def test_too_few_rows_are_refused_with_their_number(place: Place):
         (lambda rows: [r | {k: rows[0][k] for k in ("messages", "action")} for r in rows], "all_duplicates"),
         (lambda rows: [r | {"messages": _answered(r["messages"], rows[0]["messages"])} for r in rows], "single_class"),
     ],
-)  # fmt: skip
+)
 def test_a_data_set_that_teaches_one_thing_only_is_refused_with_a_reason(place: Place, kept: Callable, code: str):
     place.change("sft", kept)
     found = place.codes("sft", min_rows=["sft: 1"])
@@ -209,14 +232,23 @@ def _answered(messages: str, other: str) -> str:
 
 def test_labels_of_one_class_and_lopsided_ones_are_told_apart(place: Place):
     place.change("unpaired", lambda rows: [r | {"label": True} for r in rows])
-    assert place.codes("unpaired", min_rows=["unpaired: 20"]) == {("unpaired", "critical", "single_class"), ("unpaired", "warning", "one_sided")}
+    assert place.codes("unpaired", min_rows=["unpaired: 20"]) == {
+        ("unpaired", "critical", "single_class"),
+        ("unpaired", "warning", "one_sided"),
+    }
     assert place.codes("unpaired") == {("unpaired", "warning", "one_sided")}, "nobody asked for it"
     place.change("unpaired", lambda rows: [r | {"label": n > 3} for n, r in enumerate(rows)])
     assert place.codes("unpaired", min_rows=["unpaired: 20"]) == {("unpaired", "warning", "one_sided")}
 
 
 def test_an_answer_that_is_most_of_the_targets_is_a_warning(place: Place):
-    place.change("sft", lambda rows: [r | ({"messages": _answered(r["messages"], rows[0]["messages"])} if n % 3 else {}) for n, r in enumerate(rows)])
+    place.change(
+        "sft",
+        lambda rows: [
+            r | ({"messages": _answered(r["messages"], rows[0]["messages"])} if n % 3 else {})
+            for n, r in enumerate(rows)
+        ],
+    )
     assert place.codes("sft") == {("sft", "warning", "one_answer")}
 
 
@@ -250,12 +282,19 @@ def test_labels_of_few_groups_are_a_warning(place: Place):
 
 
 def test_people_who_agree_by_chance_only_are_a_warning(place: Place):
-    choices = [{"verdict": "right"}, {"verdict": "wrong", "correction": "refund"}, {"verdict": "wrong", "correction": "battery"}]
+    choices = [
+        {"verdict": "right"},
+        {"verdict": "wrong", "correction": "refund"},
+        {"verdict": "wrong", "correction": "battery"},
+    ]
     by = {"ana": 0, "ben": 1, "cem": 2}
-    place.change("annotations", lambda rows: [
-        r | ({"value": canonical(choices[(n + by[r["annotator"]]) % 3]).decode()} if r["kind"] == "answer" else {})
-        for n, r in enumerate(rows)
-    ])  # fmt: skip
+    place.change(
+        "annotations",
+        lambda rows: [
+            r | ({"value": canonical(choices[(n + by[r["annotator"]]) % 3]).decode()} if r["kind"] == "answer" else {})
+            for n, r in enumerate(rows)
+        ],
+    )
     (finding,) = place.broken("annotations")
     assert (finding.severity, finding.code) == ("warning", "disagreement")
     assert finding.observed.startswith("answer: alpha")
@@ -293,14 +332,22 @@ def _reshaped(place: Place, table: str, to: Callable[[pa.Table], pa.Table], seco
     ("to", "codes"),
     [
         (lambda t: t.drop_columns(["weight"]), {"missing_column"}),
-        (lambda t: t.rename_columns(["wait" if c == "weight" else c for c in t.column_names]), {"missing_column", "extra_column"}),
-        (lambda t: t.set_column(t.column_names.index("weight"), "weight", t["weight"].cast(pa.string())), {"retyped_column"}),
+        (
+            lambda t: t.rename_columns(["wait" if c == "weight" else c for c in t.column_names]),
+            {"missing_column", "extra_column"},
+        ),
+        (
+            lambda t: t.set_column(t.column_names.index("weight"), "weight", t["weight"].cast(pa.string())),
+            {"retyped_column"},
+        ),
         (lambda t: t.append_column("mood", pa.array(["good"] * len(t))), {"extra_column"}),
     ],
     ids=["missing", "renamed", "retyped", "extra"],
 )
 @pytest.mark.parametrize("second", [False, True], ids=["in all shards", "in one shard"])
-def test_a_column_that_is_not_as_declared_is_refused_with_its_shard(place: Place, to: Callable, codes: set[str], second: bool):
+def test_a_column_that_is_not_as_declared_is_refused_with_its_shard(
+    place: Place, to: Callable, codes: set[str], second: bool
+):
     _reshaped(place, "sft", to, second)
     assert place.run() == 3
     failed = [f for f in place.document()["findings"] if not f["passed"] and f["severity"] == "critical"]
@@ -308,7 +355,9 @@ def test_a_column_that_is_not_as_declared_is_refused_with_its_shard(place: Place
     assert all(f["rows"] == ["1.parquet"] and f["expectation"] == "schema" for f in failed)
 
 
-@pytest.mark.parametrize(("contract", "severity", "code"), [("evolve", "warning", 0), ("discard", "info", 0), ("freeze", "critical", 3)])
+@pytest.mark.parametrize(
+    ("contract", "severity", "code"), [("evolve", "warning", 0), ("discard", "info", 0), ("freeze", "critical", 3)]
+)
 def test_a_column_that_nobody_declared_is_treated_as_the_contract_says(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contract: str, severity: str, code: int
 ):
@@ -316,9 +365,15 @@ def test_a_column_that_nobody_declared_is_treated_as_the_contract_says(
     _reshaped(place, "sft", lambda t: t.append_column("mood", pa.array(["good"] * len(t))), second=True)
     assert place.run() == code
     (finding,) = [f for f in place.document()["findings"] if not f["passed"]]
-    assert (finding["severity"], finding["code"], finding["observed"]) == (severity, "extra_column", f"contract: {contract}")
+    assert (finding["severity"], finding["code"], finding["observed"]) == (
+        severity,
+        "extra_column",
+        f"contract: {contract}",
+    )
     if contract != "freeze":
-        assert place.document()["tables"]["sft"] == len(pq.read_table(clean.folders(place.root)["sft"], columns=["example_id"]))
+        assert place.document()["tables"]["sft"] == len(
+            pq.read_table(clean.folders(place.root)["sft"], columns=["example_id"])
+        )
 
 
 def test_a_shard_that_cannot_be_read_is_refused_by_its_name(place: Place):
@@ -342,21 +397,36 @@ def test_a_hotline_of_ours_in_an_approved_answer_is_nobodys_personal_data(place:
     ours, theirs = "call us at +49 30 901820", "call me at +49 30 1234567"
     path = place.root / "frozen/catalogue.jsonl"
     lines = [orjson.loads(x) for x in path.read_bytes().splitlines()]
-    path.write_bytes(b"".join(canonical(a | ({"text": f"Please {ours}."} if a["id"] == "refuse" else {})) + b"\n" for a in lines))
+    path.write_bytes(
+        b"".join(canonical(a | ({"text": f"Please {ours}."} if a["id"] == "refuse" else {})) + b"\n" for a in lines)
+    )
 
     def said(row: dict[str, Any], text: str) -> dict[str, Any]:
         messages = orjson.loads(row["messages"])
-        return row | {"messages": canonical([*messages[:-1], {"role": "assistant", "content": f"Well\n{text}"}]).decode()}
+        return row | {
+            "messages": canonical([*messages[:-1], {"role": "assistant", "content": f"Well\n{text}"}]).decode()
+        }
 
     place.change("sft", lambda rows: [said(rows[0], ours), said(rows[1], theirs), *rows[2:]])
     (finding,) = place.broken("sft")
-    assert (finding.code, finding.rows, finding.observed) == ("personal_data", [place.rows("sft")[1]["example_id"]], "PHONE")
+    assert (finding.code, finding.rows, finding.observed) == (
+        "personal_data",
+        [place.rows("sft")[1]["example_id"]],
+        "PHONE",
+    )
 
 
 PERSONAL = (
-    "kim.lee@example.org", "DE89 3704 0044 0532 0130 00", "4111 1111 1111 1111", "sk-proj-abcdefgh12345678XY", "my ssn is 536-90-4399",
-    "192.168.17.33", "password=hunter2x", "k\u200bim.lee@example.org", "+49 30 1234567",
-)  # fmt: skip
+    "kim.lee@example.org",
+    "DE89 3704 0044 0532 0130 00",
+    "4111 1111 1111 1111",
+    "sk-proj-abcdefgh12345678XY",
+    "my ssn is 536-90-4399",
+    "192.168.17.33",
+    "password=hunter2x",
+    "k\u200bim.lee@example.org",
+    "+49 30 1234567",
+)
 
 
 def test_what_redaction_would_find_is_found_wherever_it_stands(place: Place):
@@ -364,18 +434,29 @@ def test_what_redaction_would_find_is_found_wherever_it_stands(place: Place):
 
     def called(row: dict[str, Any], text: str) -> dict[str, Any]:
         function = {"name": "find", "arguments": canonical({"of": text}).decode()}
-        call = {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+        call = {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "1", "type": "function", "function": function}],
+        }
         return row | {"messages": canonical([{"role": "user", "content": "so"}, call]).decode()}
 
     def documented(row: dict[str, Any], text: str) -> dict[str, Any]:
         return row | {"contexts": canonical([{"id": "d1", "text": f"a {text} b"}]).decode()}
 
     for table, change in (("sft", called), ("prompts", documented)):
-        place.change(table, lambda rows, change=change: [change(r, said[n // 2]) if n % 2 and n < 2 * len(said) else r for n, r in enumerate(rows)])
+        place.change(
+            table,
+            lambda rows, change=change: [
+                change(r, said[n // 2]) if n % 2 and n < 2 * len(said) else r for n, r in enumerate(rows)
+            ],
+        )
         rows = place.rows(table)
         expected = {rows[n]["example_id"] for n in range(1, 2 * len(said), 2)}
         assert place.run() == 3
-        assert {r["row"] for r in place.quarantined() if r["table"] == table and r["code"] == "personal_data"} == expected
+        assert {
+            r["row"] for r in place.quarantined() if r["table"] == table and r["code"] == "personal_data"
+        } == expected
 
 
 # Reports
@@ -388,7 +469,9 @@ def test_a_failing_row_is_in_the_quarantine_with_its_reason_and_all_of_them_are(
     assert (finding["code"], finding["count"], len(finding["rows"])) == ("bad_weight", 30, validate.SHOWN_ROWS)
     rows = place.quarantined()
     assert {r["row"] for r in rows} == {r["example_id"] for r in place.rows("sft") if r["weight"] == 2.0}
-    assert {(r["table"], r["code"], r["severity"], r["seen"]) for r in rows} == {("sft", "bad_weight", "critical", "2.0")}
+    assert {(r["table"], r["code"], r["severity"], r["seen"]) for r in rows} == {
+        ("sft", "bad_weight", "critical", "2.0")
+    }
     assert place.document()["quarantined"] == {"rows": 30, "by": {"sft": 30}}
 
 
@@ -403,7 +486,12 @@ def test_warnings_pass_and_are_shown(place: Place):
 def test_reports_hold_no_text_of_anybody(place: Place):
     secret = "zanzibar unicorn"
     place.change("sft", lambda rows: [_said(r, f"{{{{ name }}}} {secret}") if n < 3 else r for n, r in enumerate(rows)])
-    place.change("exchanges", lambda rows: [r | {"question": "", "user": secret, "session_id": secret} if n < 9 else r for n, r in enumerate(rows)])
+    place.change(
+        "exchanges",
+        lambda rows: [
+            r | {"question": "", "user": secret, "session_id": secret} if n < 9 else r for n, r in enumerate(rows)
+        ],
+    )
     place.run()
     assert sum(place.document()["failed"].values()) >= 2
     for name in ("report", "page", "profile", "quarantine"):
@@ -423,7 +511,6 @@ def test_markdown_of_hostile_values_is_text(place: Place):
     assert "<img" not in page and "&lt;img" in page and r"\[x\](javascript" in page and "\\`" in page
 
 
-@pytest.mark.slow
 def test_threads_and_places_change_no_byte(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     place.change("sft", lambda rows: [r | {"weight": 2.0, "copies": 0} if n % 2 else r for n, r in enumerate(rows)])
     digests = set()
@@ -438,9 +525,7 @@ def test_threads_and_places_change_no_byte(place: Place, tmp_path: Path, monkeyp
 # Suites of a team's own
 
 
-def _own_suites(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Callable[[dict[str, Any]], Any]
-) -> Path:
+def _own_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Callable[[dict[str, Any]], Any]) -> Path:
     folder = Path(shutil.copytree(ROOT / "expectations", tmp_path / "expectations"))
     for name, change in changes.items():
         document = orjson.loads((folder / f"{name}.json").read_bytes())
@@ -454,10 +539,15 @@ OURS = {
     "name": "ours",
     "meta": {"tables": ["sft"], "id": "example_id", "derived": {"names_a_rival": "contains(lower(taught), 'acme')"}},
     "expectations": [
-        {"type": "expect_column_values_to_be_in_set", "severity": "critical", "meta": {"code": "names_a_rival"},
-         "description": "no answer names a rival", "kwargs": {"column": "names_a_rival", "value_set": [False]}}
+        {
+            "type": "expect_column_values_to_be_in_set",
+            "severity": "critical",
+            "meta": {"code": "names_a_rival"},
+            "description": "no answer names a rival",
+            "kwargs": {"column": "names_a_rival", "value_set": [False]},
+        }
     ],
-}  # fmt: skip
+}
 
 
 def test_a_team_adds_a_suite_by_adding_a_file(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -467,11 +557,17 @@ def test_a_team_adds_a_suite_by_adding_a_file(place: Place, tmp_path: Path, monk
     place.change("sft", lambda rows: [_said(rows[0], "Ask Acme."), *rows[1:]])
     assert place.run() == 3
     (finding,) = [f for f in place.document()["findings"] if not f["passed"]]
-    assert (finding["code"], finding["suite"], finding["rows"]) == ("names_a_rival", "ours", [place.rows("sft")[0]["example_id"]])
+    assert (finding["code"], finding["suite"], finding["rows"]) == (
+        "names_a_rival",
+        "ours",
+        [place.rows("sft")[0]["example_id"]],
+    )
 
 
 @pytest.mark.parametrize("severity", ["critical", "warning", "info"])
-def test_a_severity_is_one_word_of_a_suite(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, severity: str):
+def test_a_severity_is_one_word_of_a_suite(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, severity: str
+):
     def change(suite: dict[str, Any]) -> None:
         next(e for e in suite["expectations"] if e["meta"]["code"] == "no_question")["severity"] = severity
 
@@ -481,12 +577,24 @@ def test_a_severity_is_one_word_of_a_suite(place: Place, tmp_path: Path, monkeyp
     assert place.document()["failed"][severity] == 1
 
 
-def test_a_check_that_crashes_never_passes_whatever_its_severity(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_check_that_crashes_never_passes_whatever_its_severity(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     folder = _own_suites(tmp_path, monkeypatch)
-    sql = {"type": "unexpected_rows_expectation", "severity": "info", "meta": {"code": "x"}, "description": "it is so",
-           "kwargs": {"unexpected_rows_query": "SELECT example_id FROM {batch} WHERE no_such_column"}}  # fmt: skip
-    column = {"type": "expect_column_values_to_not_be_null", "severity": "warning", "meta": {"code": "y"}, "description": "it is there",
-              "kwargs": {"column": "no_such_column"}}  # fmt: skip
+    sql = {
+        "type": "unexpected_rows_expectation",
+        "severity": "info",
+        "meta": {"code": "x"},
+        "description": "it is so",
+        "kwargs": {"unexpected_rows_query": "SELECT example_id FROM {batch} WHERE no_such_column"},
+    }
+    column = {
+        "type": "expect_column_values_to_not_be_null",
+        "severity": "warning",
+        "meta": {"code": "y"},
+        "description": "it is there",
+        "kwargs": {"column": "no_such_column"},
+    }
     (folder / "ours.json").write_bytes(orjson.dumps(OURS | {"expectations": [sql, column]}))
     assert place.run() == 3
     failed = [f for f in place.document()["findings"] if not f["passed"]]
@@ -502,8 +610,14 @@ def test_a_check_that_crashes_never_passes_whatever_its_severity(place: Place, t
         ({"meta": {"tables": ["sfd"], "id": "example_id"}}, "no table 'sfd'"),
         ({"meta": {"tables": ["sft"]}}, "no 'id' column"),
         ({"meta": {"tables": ["sft"], "id": "example_id", "colums": {}}}, "no key 'colums'"),
-        ({"meta": {"tables": ["sft"], "id": "example_id", "columns": {"example_id": "VARCHAR"}}}, "declared by ours.json already"),
-        ({"meta": {"tables": ["sft"], "id": "example_id", "includes": ["everything"]}}, "nothing to include as 'everything'"),
+        (
+            {"meta": {"tables": ["sft"], "id": "example_id", "columns": {"example_id": "VARCHAR"}}},
+            "declared by ours.json already",
+        ),
+        (
+            {"meta": {"tables": ["sft"], "id": "example_id", "includes": ["everything"]}},
+            "nothing to include as 'everything'",
+        ),
         ({"meta": {"tables": ["sft"], "id": "example_id", "derived": {"x": "no_such_word(taught)"}}}, "no_such_word"),
         ({"expectations": {}}, "no list of 'expectations'"),
         ({"expectations": [{}]}, "no 'type'"),
@@ -512,9 +626,14 @@ def test_a_check_that_crashes_never_passes_whatever_its_severity(place: Place, t
         ({"expectations": [OURS["expectations"][0] | {"type": "expect_the_best"}]}, "no expectation expect_the_best"),
         ({"expectations": [OURS["expectations"][0] | {"kwargs": {"colum": "x"}}]}, "colum"),
     ],
-)  # fmt: skip
+)
 def test_a_malformed_suite_is_refused_with_its_name_and_what_to_mend(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: Any, says: str
+    place: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: Any,
+    says: str,
 ):
     folder = _own_suites(tmp_path, monkeypatch)
     (folder / "ours.json").write_bytes(change if isinstance(change, bytes) else orjson.dumps(OURS | change))
@@ -536,5 +655,7 @@ def test_a_minimum_of_no_table_is_refused(entry: str):
 
 def test_the_seal_and_the_training_side_are_told_apart():
     names = tables.places(Path("f"), Path("c"), Path("d"))
-    assert str(names["holdout_safety"]) == "d/parquet/holdout/safety" and str(names["safety"]) == "d/parquet/train/safety"
+    assert (
+        str(names["holdout_safety"]) == "d/parquet/holdout/safety" and str(names["safety"]) == "d/parquet/train/safety"
+    )
     assert str(names["evaluation"]) == "d/parquet/holdout/evaluation" and "holdout_evaluation" not in names

@@ -39,7 +39,8 @@ NUMBERS = ("min_votes", "min_alpha", "max_tokens", "max_share", "max_class_share
 
 @dataclass(frozen=True, slots=True)
 class ValidateParams:
-    """`min_rows`: "table: rows" of the tables that must not be empty; `drift_*`: from when on a column has changed since the snapshot
+    """`min_rows`: "table: rows" of the tables that must not be empty; `drift_*`: from when on a column has changed since the
+    snapshot
     before; `quarantine`: failing rows that are written, of one expectation. The others are numbers that suites read."""
 
     min_rows: list[str]
@@ -88,9 +89,13 @@ class Checked:
 
 
 def examine(
-    listed: list[Suite], places: Mapping[str, Path], frozen: Path, needed: Mapping[str, int], params: ValidateParams,
+    listed: list[Suite],
+    places: Mapping[str, Path],
+    frozen: Path,
+    needed: Mapping[str, int],
+    params: ValidateParams,
     only: Collection[str] = (),
-) -> Checked:  # fmt: skip
+) -> Checked:
     """Hold every table (or `only` some, beside all the others) against its suites; `needed` are the rows that each must have."""
     numbers = {n: getattr(params, n) for n in NUMBERS}
     settings = {"memory_limit": MEMORY, "threads": str(THREADS)}
@@ -116,7 +121,9 @@ def examine(
     return Checked(_ordered([*findings, *found]), quarantined, {n: x.rows for n, x in loaded.items()}, profiles)
 
 
-def _loaded(engine: Engine, listed: list[Suite], places: Mapping[str, Path]) -> tuple[dict[str, tables.Loaded], list[Finding]]:
+def _loaded(
+    engine: Engine, listed: list[Suite], places: Mapping[str, Path]
+) -> tuple[dict[str, tables.Loaded], list[Finding]]:
     loaded, findings = {}, []
     for name in sorted({t for s in listed for t in s.tables}):
         loaded[name], shape = tables.load(engine, name, places[name], listed)
@@ -129,14 +136,23 @@ def _profiles(engine: Engine, listed: list[Suite], loaded: Mapping[str, tables.L
     for suite in listed:
         for name in suite.tables if suite.columns else ():
             group = "group_id" if "group_id" in suite.columns else ""
-            found[name] = profile(engine, f"whole_{name}", kinds(suite.columns, suite.slices), group) if loaded[name].sound else {}
+            found[name] = (
+                profile(engine, f"whole_{name}", kinds(suite.columns, suite.slices), group)
+                if loaded[name].sound
+                else {}
+            )
     return {n: p for n, p in sorted(found.items()) if p}
 
 
 def _run(
-    database: Path, settings: Mapping[str, str], listed: list[Suite], loaded: Mapping[str, tables.Loaded],
-    needed: Mapping[str, int], numbers: Mapping[str, int | float], most: int,
-) -> tuple[list[Finding], list[dict[str, Any]]]:  # fmt: skip
+    database: Path,
+    settings: Mapping[str, str],
+    listed: list[Suite],
+    loaded: Mapping[str, tables.Loaded],
+    needed: Mapping[str, int],
+    numbers: Mapping[str, int | float],
+    most: int,
+) -> tuple[list[Finding], list[dict[str, Any]]]:
     """Every suite against its tables. Of a table that may be empty and is, there is nothing to say."""
     from expectations.engine import NotUnderstood, checker
 
@@ -151,20 +167,36 @@ def _run(
                 try:
                     outcomes = check(table, suite.id, suite.expectations, parameters, codes, most)
                 except NotUnderstood as e:
-                    raise Refused(f"expectations/{suite.name}.json: {e}", "mend the expectation that it names", INVALID) from None
+                    raise Refused(
+                        f"expectations/{suite.name}.json: {e}", "mend the expectation that it names", INVALID
+                    ) from None
                 for o in outcomes:
                     empty = o.code == "too_few_rows" and not loaded[table].rows
                     finding = Finding(
-                        table, CRITICAL if o.crashed else o.severity, o.passed, o.type,
-                        f"{o.description} (the check itself crashed)" if o.crashed else o.description, o.count,
-                        [row for row, _ in o.rows[:SHOWN_ROWS]], "empty_table" if empty else o.code, suite.name, o.crashed or o.observed,
-                    )  # fmt: skip
+                        table,
+                        CRITICAL if o.crashed else o.severity,
+                        o.passed,
+                        o.type,
+                        f"{o.description} (the check itself crashed)" if o.crashed else o.description,
+                        o.count,
+                        [row for row, _ in o.rows[:SHOWN_ROWS]],
+                        "empty_table" if empty else o.code,
+                        suite.name,
+                        o.crashed or o.observed,
+                    )
                     findings.append(finding)
                     quarantined += [
-                        {"table": table, "row": row, "code": finding.code, "severity": finding.severity, "why": finding.why,
-                         "seen": seen, "suite": suite.name}
+                        {
+                            "table": table,
+                            "row": row,
+                            "code": finding.code,
+                            "severity": finding.severity,
+                            "why": finding.why,
+                            "seen": seen,
+                            "suite": suite.name,
+                        }
                         for row, seen in o.rows
-                    ]  # fmt: skip
+                    ]
     return findings, quarantined
 
 

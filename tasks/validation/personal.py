@@ -32,15 +32,20 @@ def look(engine: Engine, name: str, suite: Suite, ours: set[tuple[str, str]]) ->
     columns = [c for c, kind in suite.columns.items() if kind == "JSON" or c in suite.texts]
     if not columns:
         return
-    # Each text begins on a line of its own, so that what has to begin a text or follow a space is seen in the middle of a block too.
+    # Each text begins on a line of its own, so that what has to begin a text or follow a space is seen in the middle of a
+    # block too.
     texts = " || chr(10) || ".join(f"""coalesce("{c}", '')""" for c in columns)
-    blocks = engine.execute(f"""SELECT "{suite.id}" AS id, chr(10) || bare({texts}) AS text FROM "whole_{name}" """).to_arrow_reader(BATCH)
+    blocks = engine.execute(
+        f"""SELECT "{suite.id}" AS id, chr(10) || bare({texts}) AS text FROM "whole_{name}" """
+    ).to_arrow_reader(BATCH)
     suspects = [id for block in blocks for id in _suspects(block)]
     if not suspects:
         return
     engine.register("suspects", pa.table({"id": pa.array(suspects, pa.string())}))
     shown = ", ".join(f'"{c}"' for c in columns)
-    rows = engine.execute(f"""SELECT "{suite.id}", {shown} FROM "whole_{name}" WHERE "{suite.id}" IN (SELECT id FROM suspects)""")
+    rows = engine.execute(
+        f"""SELECT "{suite.id}", {shown} FROM "whole_{name}" WHERE "{suite.id}" IN (SELECT id FROM suspects)"""
+    )
     found: dict[str, set[str]] = {}
     while some := rows.fetchmany(BATCH):
         for id, *values in some:
