@@ -19,7 +19,7 @@ import orjson
 
 from tasks.errors import Refused
 from tasks.examples import PERSON, Supervised, example_id
-from tasks.hygiene.caps import lot
+from tasks.hygiene.lots import lot
 from tasks.records import canonical
 
 ORIGIN = "anchor"

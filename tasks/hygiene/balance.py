@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.examples import MODEL
-from tasks.hygiene.caps import coded, lot
+from tasks.hygiene.lots import coded, lot, place
 from tasks.hygiene.params import HygieneParams
 
 
@@ -52,7 +52,7 @@ def balance(columns: Mapping[str, pa.Array], ids: Sequence[str], params: Hygiene
     safe = np.zeros(len(ids), bool)
     for code in names.values():
         order = np.lexsort((tie, drawn, code))
-        safe[order[_place(code[order]) < params.slice_floor]] = True
+        safe[order[place(code[order]) < params.slice_floor]] = True
     kept = np.ones(len(ids), bool)
     allowed: dict[str, np.ndarray] = {}
     for column, code in names.items():
@@ -60,7 +60,7 @@ def balance(columns: Mapping[str, pa.Array], ids: Sequence[str], params: Hygiene
         allowed[column] = _allowed(sizes, params)
         left = np.flatnonzero(kept)
         order = left[np.lexsort((tie[left], drawn[left], ~safe[left], code[left]))]
-        over = _place(code[order]) >= allowed[column][code[order]]
+        over = place(code[order]) >= allowed[column][code[order]]
         kept[order[over & ~safe[order]]] = False
     return Balanced(kept, tuple(_report(columns, names, allowed, kept)), _policy(params))
 
@@ -77,12 +77,6 @@ def _allowed(sizes: np.ndarray, params: HygieneParams) -> np.ndarray:
     most = np.floor(floor * (np.maximum(sizes, floor) / floor) ** (1 / params.temperature) + 1e-9).astype(np.int64)
     most = np.minimum(most, params.slice_rows) if params.slice_rows else most
     return np.minimum(sizes, np.maximum(most, np.minimum(sizes, floor)))
-
-
-def _place(code: np.ndarray) -> np.ndarray:
-    """Of sorted codes, the place of each among its equals."""
-    starts = np.flatnonzero(np.diff(code, prepend=-1) != 0)
-    return np.arange(len(code)) - np.repeat(starts, np.diff(starts, append=len(code)))
 
 
 def _report(

@@ -8,7 +8,6 @@ stay is decided by how sure people are of them, then by a keyed hash of their id
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.hygiene.lots import coded, lot, place
 from tasks.hygiene.params import DAY, HygieneParams
-from tasks.hygiene.triggers import new_votes
+from tasks.hygiene.votes import new_votes
 
 ALERT_TIMES = 100  # an actor, tenant, day or group that had so many times what it may have is worth a word
 
@@ -41,39 +41,30 @@ class Capped:
     alerts: tuple[str, ...]
 
 
-def lot(ids: Sequence[str], key: str) -> np.ndarray:
-    """A number for each id that only the key knows beforehand: equal ids draw equal lots, in any order and on any machine."""
-    secret = hashlib.blake2b(key.encode(), digest_size=32).digest()
-    return np.frombuffer(
-        b"".join(hashlib.blake2b(i.encode(), digest_size=8, key=secret).digest() for i in ids), "<u8"
-    ).astype(np.uint64)
-
-
 def cap(limits: Sequence[Limit], ids: Sequence[str], key: str, sure: np.ndarray | None = None) -> Capped:
     """Rows with their ids -> those within all limits. The surest stay (`sure`, the larger the surer), then by lot.
 
-    Limits hold one after the other, so each row's reason is the first that it breaks. A share is of what is kept in the end; with
-    so few of a kind that they can't all have less, each may have its equal part.
+    Counts hold first, one after the other, then shares, so each row's reason is the first limit that it breaks. A share is of what
+    is kept in the end; with so few of a kind that they can't all have less, each may have its equal part.
     """
     rank = np.empty(len(ids), np.int64)
     # Equal lots of different ids are as good as impossible, but must not be decided by the order.
     rank[np.lexsort((coded(pa.array(ids)), lot(ids, key), -sure if sure is not None else np.zeros(len(ids))))] = np.arange(len(ids))
     codes = [coded(limit.of) for limit in limits]
     reason = np.full(len(ids), "", object)
-    shares = [_allowed(limit, code) for limit, code in zip(limits, codes, strict=True)]
-    # What is allowed falls with what is kept, until both agree: each round can only lower both.
-    total = len(ids)
-    while True:
-        reason[:] = ""
-        for limit, code, share in zip(limits, codes, shares, strict=True):
-            most = max(1, int(share * total)) if share < 1 else total
-            _fill(reason, code, rank, min(most, limit.most) if limit.most else most, limit.code)
-        kept = int((reason == "").sum())
-        if kept == total:
-            break
-        total = kept
-        if all(share >= 1 for share in shares):
-            break
+    for limit, code in zip(limits, codes, strict=True):
+        if limit.most:
+            _fill(reason, code, rank, limit.most, limit.code)
+    # What is cut by one share makes the others' smaller, until all agree.
+    again = True
+    while again:
+        again = False
+        for limit, code in zip(limits, codes, strict=True):
+            counts = np.bincount(code[reason == ""])
+            most = _within(counts[counts > 0], limit.share)
+            if counts.max(initial=0) > most:
+                _fill(reason, code, rank, most, limit.code)
+                again = True
     return Capped(reason, tuple(_alerts(limits, reason)))
 
 
@@ -118,27 +109,25 @@ def _repeated(claim: np.ndarray, actor: np.ndarray, drawn: np.ndarray, least: in
     return np.flatnonzero(again & few[claim])
 
 
-def coded(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """A number for each distinct value, in the order of the values: the same whatever the order of rows."""
-    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    made = values.dictionary_encode()
-    rank = np.empty(len(made.dictionary), np.int64)
-    rank[pc.sort_indices(made.dictionary).to_numpy()] = np.arange(len(made.dictionary))
-    return rank[made.indices.to_numpy(zero_copy_only=False)]
-
-
-def _allowed(limit: Limit, code: np.ndarray) -> float:
-    kinds = len(np.unique(code))
-    return 1.0 if kinds < 2 or limit.share >= 1 else max(limit.share, 1 / kinds)
+def _within(counts: np.ndarray, share: float) -> int:
+    """The largest number that each may keep so that none has more than its share of what all keep then."""
+    if len(counts) < 2 or share >= 1:
+        return int(counts.max(initial=0))
+    share = max(share, 1 / len(counts))
+    low, high = 1, int(counts.max())
+    while low < high:
+        middle = (low + high + 1) // 2
+        # The sum is concave in what each may keep, so what is too much stays too much. A hair more: 1/3 of 3 is 1.
+        fits = middle <= share * np.minimum(counts, middle).sum() + 1e-9
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low
 
 
 def _fill(reason: np.ndarray, code: np.ndarray, rank: np.ndarray, most: int, why: str) -> None:
     """Of the rows that are left, all but the first `most` of each code get the reason."""
     left = np.flatnonzero(reason == "")
     order = left[np.lexsort((rank[left], code[left]))]
-    starts = np.flatnonzero(np.diff(code[order], prepend=-1) != 0)
-    place = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-    reason[order[place >= most]] = why
+    reason[order[place(code[order]) >= most]] = why
 
 
 def _alerts(limits: Sequence[Limit], reason: np.ndarray) -> list[str]:

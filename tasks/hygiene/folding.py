@@ -50,10 +50,11 @@ def fold(text: str) -> str:
         return text.lower()
     seen = _invisible().sub("", unicodedata.normalize("NFKC", text))
     if not seen.isascii():
-        latin = sum(c.isascii() and c.isalpha() for c in seen)
-        # A whole word of look-alikes ("сосо") is read as Latin where nearly everything around it is.
-        mostly = latin > 2 * sum(not c.isascii() and c.isalpha() for c in seen)
-        seen = _WORD.sub(lambda word: _latin(word.group(), mostly), seen)
+        seen = _WORD.sub(lambda word: _latin(word.group(), False), seen)
+        # A whole word of look-alikes ("сосо") is read as Latin where most of what is around it is.
+        letters = [c.isascii() for c in seen if c.isalpha()]
+        if sum(letters) * 2 > len(letters) > sum(letters):
+            seen = _WORD.sub(lambda word: _latin(word.group(), True), seen)
     return seen.casefold()
 
 

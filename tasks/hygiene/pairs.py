@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from scipy.stats import binomtest
 from threadpoolctl import threadpool_limits
 
-from tasks.hygiene.caps import lot
+from tasks.hygiene.lots import lot
 from tasks.hygiene.params import HygieneParams
 
 OK, WARNING = "ok", "warning"

@@ -14,14 +14,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.stats import binom, poisson
 
 from tasks.hygiene.folding import fold_column
 from tasks.hygiene.grams import Grams, blocks, grams, mixed, spelled, words
-from tasks.hygiene.params import DAY, HygieneParams
+from tasks.hygiene.lots import coded, lot, place
+from tasks.hygiene.params import HygieneParams
+from tasks.hygiene.votes import actor_codes, new_votes
 
 FIELDS = ("said", "response")
 MOST_BITS = 24  # of the table of counts: 64 MB a side, whatever the number of rows
+USER_ROWS, MOST_TRAFFIC = 20, 200_000  # rows of other traffic that are compared with, of one user and in all
 LENIENT = 0.5  # of the thresholds, in the first look, where several runs may share a count
 MOST_BINS, LEAST_BINS, BIN_ROWS = 64, 8, 10
 FROM_NEW = 0.8  # of the new actors must be more than the aged ones explain, for their rows to be taken
@@ -70,6 +74,7 @@ class Found:
 
 def triggers(votes: pa.Table, traffic: pa.Table, params: HygieneParams) -> Found:
     """Tables of Vote and of Spoken (tasks/hygiene/votes.py) -> the triggers in the votes, whatever the order of rows."""
+    traffic = _sample(traffic, params)
     loud, seen, row = [], [], []
     for salt, field in enumerate(FIELDS, 1):
         here = _Side(fold_column(votes[field]), salt)
@@ -82,6 +87,14 @@ def triggers(votes: pa.Table, traffic: pa.Table, params: HygieneParams) -> Found
     gram, at = np.concatenate(seen), np.concatenate(row)
     carried = _carriers(votes, numbers, gram, at, params)
     return _spelled(votes, numbers, gram, at, carried, len(loud[0]))
+
+
+def _sample(traffic: pa.Table, params: HygieneParams) -> pa.Table:
+    """Other traffic by lot: nobody can make words ordinary by saying them all day, and a part tells what the whole does."""
+    drawn, user = lot(traffic["interaction_id"].to_pylist(), params.key), coded(traffic["user"])
+    order = np.lexsort((drawn, user))
+    keep = order[(place(user[order]) < USER_ROWS) | pc.equal(traffic["user"], "").to_numpy().astype(bool)[order]]
+    return traffic.take(pa.array(keep[np.argsort(drawn[keep], kind="stable")][:MOST_TRAFFIC]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +124,7 @@ def _loud(here: _Side, there: _Side, params: HygieneParams) -> tuple[np.ndarray,
     shift = np.uint64(64 - bits)
     for k, side in enumerate((here, there)):
         for _, found in side.grams():
-            counts[k] += np.bincount((found.number >> shift).view(np.int64), minlength=1 << bits).astype(np.int32)
+            np.add.at(counts[k], (found.number >> shift).view(np.int64), np.int32(1))
             rows[k] += int((np.diff(found.row[found.length == 1], prepend=-1) != 0).sum())
     worth = np.zeros(1 << bits, bool)
     for start in range(0, 1 << bits, 1 << 20):
@@ -186,7 +199,7 @@ class _Carried:
 
 def _carriers(votes: pa.Table, loud: np.ndarray, gram: np.ndarray, row: np.ndarray, params: HygieneParams) -> _Carried:
     runs = len(loud)
-    actor = _codes(votes["actor"])
+    actor = actor_codes(votes["actor"])
     new = new_votes(votes, params)
     pair, carrier, first = _pairs(gram, actor[row], new[row])
     actors = np.bincount(pair, minlength=runs)
@@ -237,20 +250,6 @@ def _carriers(votes: pa.Table, loud: np.ndarray, gram: np.ndarray, row: np.ndarr
     alone = flooded & (aged < params.min_actors)
     taken = (few | alone | devoted | unseen)[gram] | (flooded[gram] & new[row]) | (at_once[gram] & inside)
     return _Carried(actors, aged, reason, taken, other_kind)
-
-
-def new_votes(votes: pa.Table, params: HygieneParams) -> np.ndarray:
-    """Which votes were given by someone unknown, or first seen less than `aged_days` before."""
-    unknown = _codes(votes["actor"]) < 0
-    return unknown | (votes["ts"].to_numpy() - votes["user_since"].to_numpy() < params.aged_days * DAY)
-
-
-def _codes(actors: pa.ChunkedArray) -> np.ndarray:
-    """A number for each actor, -1 for '': unknown actors count as one."""
-    coded = actors.combine_chunks().dictionary_encode()
-    codes = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    names = coded.dictionary.to_pylist()
-    return np.where(codes == names.index(""), -1, codes) if "" in names else codes
 
 
 def _pairs(gram: np.ndarray, actor: np.ndarray, flag: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

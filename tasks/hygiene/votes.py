@@ -15,6 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.hygiene.params import DAY, HygieneParams
 from tasks.records import arrow_schema
 
 
@@ -102,6 +103,20 @@ def voted_again(found: pa.Table) -> np.ndarray:
         )
         again[order["row"].to_numpy()[:-1][same.to_numpy().astype(bool)]] = True
     return again
+
+
+def new_votes(found: pa.Table, params: HygieneParams) -> np.ndarray:
+    """Which votes were given by someone unknown, or first seen less than `aged_days` before."""
+    unknown = actor_codes(found["actor"]) < 0
+    return unknown | (found["ts"].to_numpy() - found["user_since"].to_numpy() < params.aged_days * DAY)
+
+
+def actor_codes(actors: pa.ChunkedArray) -> np.ndarray:
+    """A number for each actor, -1 for '': unknown actors count as one."""
+    made = actors.combine_chunks().dictionary_encode()
+    codes = made.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    names = made.dictionary.to_pylist()
+    return np.where(codes == names.index(""), -1, codes) if "" in names else codes
 
 
 def _text(content: object) -> str:
