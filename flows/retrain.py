@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect import flow, task
 
 from flows import artifacts
-from tasks.live import registry, snapshot
+from tasks.live import registry, snapshot, validations
 from tasks.live.freeze import Frozen, freeze, new_labels
 from tasks.live.workspace import find
 
@@ -41,6 +41,7 @@ def run_stage(workspace: Path, stage: str) -> bool:
         page = place.reports / "validation.md"
         if stage == "validate" and page.is_file():
             artifacts.validation(page.read_text(encoding="utf-8"))
+            validations.show(place)
 
 
 @task(name="publish", task_run_name="publish")
