@@ -1,7 +1,7 @@
 """What validating a million examples costs, and whether drift is seen when it is there and not when it isn't.
 
-    python -m benchmarks.validation --rows 1000000        CPU seconds and peak memory of the stage, by part
-    python -m benchmarks.validation --drift               false alarms over resamples, and power over planted shifts
+python -m benchmarks.validation --rows 1000000        CPU seconds and peak memory of the stage, by part
+python -m benchmarks.validation --drift               false alarms over resamples, and power over planted shifts
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import json
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -33,7 +32,11 @@ ROOT = Path(__file__).resolve().parents[1]
 NOON = 1_767_614_400_000_000
 BATCH = 50_000
 TOPICS = ("billing", "bike", "people", "scope")
-WORDS = [a + b for a in ("ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu") for b in ("ran", "tel", "sim", "dor", "pek", "lu", "vas")]
+WORDS = [
+    a + b
+    for a in ("ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu")
+    for b in ("ran", "tel", "sim", "dor", "pek", "lu", "vas")
+]
 ARGUMENTS = {
     "frozen": "frozen", "curated": "curated", "dataset": "dataset", "report": "reports/validation.json",
     "page": "reports/validation.md", "profile": "reports/profile.json", "quarantine": "reports/validation-quarantine.jsonl",
@@ -136,7 +139,8 @@ def _of_label(k: int, sealed: bool) -> Iterator[tuple[str, dict]]:
                              "guideline": "answer/1"}  # fmt: skip
     for who in ("ana", "ben"):
         yield "annotations", {
-            "annotation_id": f"an_{k:022x}{who[:2]}", "batch_id": "b", "candidate_id": f"c{k}", "interaction_id": ix, "kind": "answer",
+            "annotation_id": f"an_{k:022x}{who[:2]}", "batch_id": "b", "candidate_id": f"c{k}", "interaction_id": ix,
+            "kind": "answer",
             "annotator": who, "role": "annotator", "value": canonical({"verdict": "wrong", "correction": target}).decode(),
             "status": "submitted", "note": "", "guideline": "answer/1", "ts": arrived, "received": 0, "seconds": 9.0, "shown": "[]",
             "source": "a", "native_id": "", "arrived": arrived,
@@ -150,16 +154,28 @@ def _of_label(k: int, sealed: bool) -> Iterator[tuple[str, dict]]:
         }  # fmt: skip
         return
     chosen, rejected = (canonical([m]).decode() for m in (right, said))
-    yield "train/sft", common | {"example_id": f"ex_a{k:023x}", "messages": canonical([user, right]).decode(), "tools": "[]", "action": target}
-    yield "train/unpaired", common | {"example_id": f"ex_b{k:023x}", "origin": "verdict", "author": "model", "prompt": where["messages"],
+    yield (
+        "train/sft",
+        common
+        | {
+            "example_id": f"ex_a{k:023x}",
+            "messages": canonical([user, right]).decode(),
+            "tools": "[]",
+            "action": target,
+        },
+    )
+    yield "train/unpaired", common | {"example_id": f"ex_b{k:023x}", "origin": "verdict", "author": "model",
+    "prompt": where["messages"],
                                       "completion": rejected, "label": k % 3 == 0}  # fmt: skip
     if k % 2:
         yield "train/preference", common | {
-            "example_id": f"ex_c{k:023x}", "prompt": where["messages"], "contexts": contexts, "chosen": chosen, "rejected": rejected,
+            "example_id": f"ex_c{k:023x}", "prompt": where["messages"], "contexts": contexts, "chosen": chosen,
+            "rejected": rejected,
             "tools": "[]", "chosen_action": target, "rejected_action": "",
         }  # fmt: skip
         yield "train/reward", common | {
-            "example_id": f"ex_d{k:023x}", "chosen": canonical([user, right]).decode(), "rejected": canonical([user, said]).decode(),
+            "example_id": f"ex_d{k:023x}", "chosen": canonical([user, right]).decode(), "rejected": canonical([user,
+            said]).decode(),
             "margin": 0.95,
         }  # fmt: skip
     yield "train/prompts", common | {
@@ -206,7 +222,15 @@ def false_alarms(snapshots: int = 200) -> None:
 
 
 def power(trials: int = 50) -> None:
-    shifts = [("share", 0.15), ("share", 0.25), ("share", 0.35), ("weight", 2.0), ("weight", 4.0), ("length", 0.3), ("length", 0.6)]
+    shifts = [
+        ("share", 0.15),
+        ("share", 0.25),
+        ("share", 0.35),
+        ("weight", 2.0),
+        ("weight", 4.0),
+        ("length", 0.3),
+        ("length", 0.6),
+    ]
     print("\n| planted in one of 96 columns | PSI | 100 rows | 300 | 1,000 | 5,000 |\n|---|---|---|---|---|---|")
     for name, size in shifts:
         seen, psi = [], 0.0

@@ -1,8 +1,8 @@
 """Great Expectations on DuckDB: the dialect it lacks, with regular expressions and row ids that work; and one door to run it.
 
-    with checker(Path("tables.duckdb"), {"memory_limit": "1GB"}) as check:
-        check("sft", "example_id", [{"type": …, "kwargs": {…}, "severity": …, …}], {"min_rows": 20}, {"origin"}, 10_000)
-        -> [Outcome(type="expect_column_values_to_be_unique", passed=False, count=2, rows=["ex_1", "ex_7"], …), …]
+with checker(Path("tables.duckdb"), {"memory_limit": "1GB"}) as check:
+    check("sft", "example_id", [{"type": …, "kwargs": {…}, "severity": …, …}], {"min_rows": 20}, {"origin"}, 10_000)
+    -> [Outcome(type="expect_column_values_to_be_unique", passed=False, count=2, rows=["ex_1", "ex_7"], …), …]
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class DuckDBDatasource(SQLDatasource):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one expectation. A crash is no pass: `crashed` says why, '' where it ran. `rows` are ids of failing rows, each with
-    what was seen there ('' where the expectation doesn't say), as many as were asked for; `count` all of them. `observed` is the value
-    that failed where no row is to blame."""
+    """What became of one expectation. A crash is no pass: `crashed` says why, '' where it ran. `rows` are ids of failing rows,
+    each with what was seen there ('' where the expectation doesn't say), as many as were asked for; `count` all of them.
+    `observed` is the value that failed where no row is to blame."""
 
     type: str
     severity: str
@@ -93,7 +93,12 @@ def checker(database: Path, settings: Mapping[str, str]) -> Iterator[Check]:
     source = context.data_sources.add_duckdb("tables", connection_string=f"duckdb:///{database}", kwargs=connecting)
 
     def check(
-        table: str, id: str, expectations: list[dict[str, Any]], parameters: Mapping[str, Any], codes: Collection[str], most: int
+        table: str,
+        id: str,
+        expectations: list[dict[str, Any]],
+        parameters: Mapping[str, Any],
+        codes: Collection[str],
+        most: int,
     ) -> list[Outcome]:
         built = [_built(e, number, table, id) for number, e in enumerate(expectations)]
         asset = source.add_table_asset(f"{table}_{len(source.assets)}", table_name=table)
@@ -123,8 +128,8 @@ def checker(database: Path, settings: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _built(expectation: dict[str, Any], number: int, table: str, id: str) -> Any:
-    """{batch}, {table} and {id} in texts are those of the table at hand. Great Expectations would put a subquery with an alias of its own
-    for {batch}, which no query that gives the table a name could take: it gets its {batch} in a comment.
+    """{batch}, {table} and {id} in texts are those of the table at hand. Great Expectations would put a subquery with an alias of
+    its own for {batch}, which no query that gives the table a name could take: it gets its {batch} in a comment.
     """
     names = {"{batch}": f'"{table}"', "{table}": table, "{id}": id}
     kwargs = dict(expectation["kwargs"])

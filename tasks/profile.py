@@ -31,8 +31,9 @@ BIN = """CASE WHEN {x} IS NULL OR isnan({x}) THEN NULL WHEN abs({x}) <= 1 THEN C
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One column against the snapshot before. `psi` (population stability index) and `kl` (nats) over bins, `ks` the distance of the
-    distributions of a number; `p_value` by chi squared, corrected for all columns; `drifted`: both the test and the size say so."""
+    """One column against the snapshot before. `psi` (population stability index) and `kl` (nats) over bins, `ks` the distance of
+    the distributions of a number; `p_value` by chi squared, corrected for all columns; `drifted`: both the test and the size say
+    so."""
 
     table: str
     column: str
@@ -54,7 +55,11 @@ def profile(engine: Engine, view: str, columns: Mapping[str, str], group: str = 
     rows, groups = engine.execute(f'SELECT count(*), {counting} FROM "{view}"').fetchone() or (0, 0)
     if not rows:
         return {"rows": 0, "groups": 0, "columns": {}}
-    return {"rows": rows, "groups": groups, "columns": {c: _OF_KIND[kind](engine, view, f'"{c}"') for c, kind in columns.items()}}
+    return {
+        "rows": rows,
+        "groups": groups,
+        "columns": {c: _OF_KIND[kind](engine, view, f'"{c}"') for c, kind in columns.items()},
+    }
 
 
 def compared(before: Mapping[str, Any], now: Mapping[str, Any], psi: float, alpha: float, least: int) -> list[Change]:
@@ -80,7 +85,9 @@ def _dependence(profile: Mapping[str, Any]) -> float:
     return profile["groups"] / profile["rows"]
 
 
-def _change(table: str, column: str, a: Mapping[str, Any], b: Mapping[str, Any], news_a: float, news_b: float) -> Change:
+def _change(
+    table: str, column: str, a: Mapping[str, Any], b: Mapping[str, Any], news_a: float, news_b: float
+) -> Change:
     names, old, new = _aligned(a, b)
     n, m = float(old.sum()), float(new.sum())
     p, q = _shares(old), _shares(new)
@@ -90,18 +97,33 @@ def _change(table: str, column: str, a: Mapping[str, Any], b: Mapping[str, Any],
     if a["kind"] != CODE:
         order = np.argsort([int(x) if x.lstrip("-").isdigit() else 10**9 for x in names], kind="stable")
         ks = float(np.abs(np.cumsum(old[order]) / n - np.cumsum(new[order]) / m).max())
-    return Change(table, column, a["kind"], int(n), int(m), round(psi, 4), round(kl, 4), round(ks, 4), test, False, _said(a, b, names, old, new))
+    return Change(
+        table,
+        column,
+        a["kind"],
+        int(n),
+        int(m),
+        round(psi, 4),
+        round(kl, 4),
+        round(ks, 4),
+        test,
+        False,
+        _said(a, b, names, old, new),
+    )
 
 
 def _aligned(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The bins of two columns side by side; a bin that is rare in both, or that one side did not count apart, is among '(other)'."""
+    """The bins of two columns side by side. What is rare in both, or was not counted apart on one side, is '(other)'."""
     left, right = _counts(a), _counts(b)
     apart = set(left) | set(right)
     for mine, all_told in ((left, a.get("other", 0) == 0), (right, b.get("other", 0) == 0)):
         apart &= apart if all_told else set(mine)
     names = sorted(x for x in apart if left.get(x, 0) + right.get(x, 0) >= LEAST)
     old, new = ([float(side.get(x, 0)) for x in names] for side in (left, right))
-    rest = [sum(side.values()) + column.get("other", 0) - sum(kept) for side, column, kept in ((left, a, old), (right, b, new))]
+    rest = [
+        sum(side.values()) + column.get("other", 0) - sum(kept)
+        for side, column, kept in ((left, a, old), (right, b, new))
+    ]
     if any(rest):
         names, old, new = [*names, "(other)"], [*old, rest[0]], [*new, rest[1]]
     return names, np.array(old), np.array(new)
@@ -126,7 +148,11 @@ def _chi_squared(old: np.ndarray, new: np.ndarray) -> float:
 
 def _said(a: Mapping[str, Any], b: Mapping[str, Any], names: Sequence[str], old: np.ndarray, new: np.ndarray) -> str:
     if a["kind"] != CODE:
-        return f"median {a['deciles'][5]:g} -> {b['deciles'][5]:g}" if a["deciles"] and b["deciles"] else "no values on one side"
+        return (
+            f"median {a['deciles'][5]:g} -> {b['deciles'][5]:g}"
+            if a["deciles"] and b["deciles"]
+            else "no values on one side"
+        )
     p, q = old / old.sum(), new / new.sum()
     moved = sorted(range(len(names)), key=lambda k: (-abs(q[k] - p[k]), names[k]))[:3]
     return ", ".join(f"{names[k] or '(empty)'} {p[k]:.1%} -> {q[k]:.1%}" for k in moved)
@@ -134,7 +160,7 @@ def _said(a: Mapping[str, Any], b: Mapping[str, Any], names: Sequence[str], old:
 
 def _code(engine: Engine, view: str, column: str) -> dict[str, Any]:
     rows = engine.execute(
-        f"SELECT left(CAST({column} AS VARCHAR), {LONGEST_CODE}) AS v, count(*) AS n FROM \"{view}\" GROUP BY v ORDER BY n DESC, v"
+        f'SELECT left(CAST({column} AS VARCHAR), {LONGEST_CODE}) AS v, count(*) AS n FROM "{view}" GROUP BY v ORDER BY n DESC, v'
     ).fetchall()
     counts = [(v, n) for v, n in rows if v is not None]
     return {
@@ -146,8 +172,12 @@ def _code(engine: Engine, view: str, column: str) -> dict[str, Any]:
 
 
 def _number(engine: Engine, view: str, value: str, kind: str = NUMBER) -> dict[str, Any]:
-    binned = engine.execute(f'SELECT {BIN.format(x=value)} AS bin, count(*) FROM "{view}" GROUP BY bin ORDER BY bin').fetchall()
-    (deciles,) = engine.execute(f"""SELECT quantile_disc({value}, {[k / 10 for k in range(11)]}) FROM "{view}" """).fetchone() or ([],)
+    binned = engine.execute(
+        f'SELECT {BIN.format(x=value)} AS bin, count(*) FROM "{view}" GROUP BY bin ORDER BY bin'
+    ).fetchall()
+    (deciles,) = engine.execute(
+        f"""SELECT quantile_disc({value}, {[k / 10 for k in range(11)]}) FROM "{view}" """
+    ).fetchone() or ([],)
     return {
         "kind": kind,
         "nulls": sum(n for b, n in binned if b is None),

@@ -1,7 +1,8 @@
-"""A data set with nothing wrong in it: frozen by hand, made by the real stages, of every kind of question, on both sides of the wall.
+"""A data set with nothing wrong in it: frozen by hand, made by the real stages, of every kind of question, on both sides of the
+wall.
 
-    rows = dataset(tmp_path, seed=3)      ->  tmp_path/{frozen,curated,dataset}, params.yaml; rows["sft"] -> its rows
-    rewrite(tmp_path, "sft", changed)     ->  the same with one table changed, as nobody's stage would write it
+rows = dataset(tmp_path, seed=3)      ->  tmp_path/{frozen,curated,dataset}, params.yaml; rows["sft"] -> its rows
+rewrite(tmp_path, "sft", changed)     ->  the same with one table changed, as nobody's stage would write it
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class Chance:
 
 
 def dataset(root: Path, seed: int = 0, exchanges: int = 160, kinds: int = 1) -> dict[str, list[Any]]:
-    """Write the folders, and give the rows of every table. Everything is drawn anew of each seed; beside `answer`, people answered so
-    many other `kinds` of question about every second exchange."""
+    """Write the folders, and give the rows of every table. Everything is drawn anew of each seed; beside `answer`, people
+    answered so many other `kinds` of question about every second exchange."""
     freeze(root, seed, exchanges, kinds)
     made = root / "frozen"
     with contextlib.chdir(root), contextlib.redirect_stderr(io.StringIO()) as told:
@@ -110,10 +111,15 @@ def _exchange(chance: Chance, k: int) -> Exchange:
     if k % 50 == 49:
         side = "straddles"
     served = chance.random.choice([a.id for a in CATALOGUE])
-    before = [{"role": "user", "content": chance.text()}, {"role": "assistant", "content": chance.text()}] if k % 7 == 0 else []
+    before = (
+        [{"role": "user", "content": chance.text()}, {"role": "assistant", "content": chance.text()}]
+        if k % 7 == 0
+        else []
+    )
     return Exchange(
         interaction_id=content_id("ix", chance.word(), k), arrived=NOON + k * 1_000_000, group_id=content_id("gr", question),
-        side=side, batch_id=f"bt_{k // 80}", part={"holdout": "audit_holdout", "straddles": "audit_open"}.get(side, ("audit_open", "mined")[k % 2]),
+        side=side, batch_id=f"bt_{k // 80}", part={"holdout": "audit_holdout", "straddles": "audit_open"}.get(side, ("audit_open",
+        "mined")[k % 2]),
         propensity=0.5, session_id=f"s-{k}", user=f"u_{k % 17}", tenant="", ts=NOON + k, language=("en", "en", "de")[k % 3],
         model_version="1", prompt_name="", messages=canonical([*before, {"role": "user", "content": question}]).decode(),
         question=question, response=TEXT[served], outputs="[]",
@@ -172,6 +178,7 @@ _VALUES: dict[str, Any] = {
 
 def _thumb(k: int, e: Exchange) -> Thumb:
     return Thumb(
-        feedback_id=content_id("fb", e.interaction_id), interaction_id=e.interaction_id, arrived=e.arrived, user=f"u_{k}", tenant="",
+        feedback_id=content_id("fb", e.interaction_id), interaction_id=e.interaction_id, arrived=e.arrived, user=f"u_{k}",
+        tenant="",
         name="thumb", polarity=(1, -1)[k % 2], comment="", ts=e.ts + 10, user_since=e.ts,
     )  # fmt: skip

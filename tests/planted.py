@@ -1,6 +1,6 @@
 """One fault for each expectation of each suite: which row it is planted in, and what must be found.
 
-    Plant("weight", …)   changes one row of a table; the finding must name that row's id and no other
+Plant("weight", …)   changes one row of a table; the finding must name that row's id and no other
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from tasks.examples import HOLDOUT, TABLES, TRAIN
-from tasks.records import canonical, content_id
+from tasks.records import canonical
 
 Row = dict[str, Any]
 LONG = "a long story " * 12_000
@@ -42,7 +42,9 @@ class Plant:
     also: frozenset[str] = field(default=frozenset())
 
 
-def plant(code: str, change: Callable[..., Row], also: str = "", fits: Callable[[Row], bool] = lambda row: True) -> Plant:
+def plant(
+    code: str, change: Callable[..., Row], also: str = "", fits: Callable[[Row], bool] = lambda row: True
+) -> Plant:
     takes_world = change.__code__.co_argcount == 2
     return Plant(code, change if takes_world else lambda row, world: change(row), fits, frozenset(also.split()))
 
@@ -110,7 +112,10 @@ def examples(name: str, asks: Callable[[str, Row], Row], big: Callable[[Row], Ro
         plant("shared_interaction", lambda r, w: {"beside": w.sealed()["interaction_id"]}, "wrong_side"),
         plant("shared_group", lambda r, w: {"group_id": w.sealed()["group_id"]}, "wrong_group"),
         plant("same_question", lambda r, w: asks(f"  {asked(w.sealed()).upper()}?! ", r)),
-        plant("shared_passage", lambda r, w: asks(f"good day and please tell me {asked(w.sealed(11))} thank you very much", r)),
+        plant(
+            "shared_passage",
+            lambda r, w: asks(f"good day and please tell me {asked(w.sealed(11))} thank you very much", r),
+        ),
     ]
 
 
@@ -121,10 +126,16 @@ def _mined(world: World) -> Row:
 def turns(column: str) -> list[Plant]:
     return [
         plant("unknown_role", lambda r: _talk(column, [_user("hello you"), {"role": "critic", "content": "hm"}], r)),
-        plant("orphan_tool_result", lambda r: _talk(column, [_user("so what"), {"role": "tool", "content": "[]"}, _assistant("well")], r)),
+        plant(
+            "orphan_tool_result",
+            lambda r: _talk(column, [_user("so what"), {"role": "tool", "content": "[]"}, _assistant("well")], r),
+        ),
         plant("two_in_a_row", lambda r: _talk(column, [_user("first of all")], r)),
         plant("starts_midway", lambda r: _talk(column, [_assistant("as I said")], r)),
-        plant("late_system_prompt", lambda r: _talk(column, [_user("well"), _assistant("yes"), {"role": "system", "content": "be kind"}], r)),
+        plant(
+            "late_system_prompt",
+            lambda r: _talk(column, [_user("well"), _assistant("yes"), {"role": "system", "content": "be kind"}], r),
+        ),
     ]
 
 
@@ -166,11 +177,22 @@ _SPANS = [
     plant("unknown_task", lambda r: {"task": "poetry"}),
     plant("empty_text", lambda r: {"text": " ", "tokens": "[]", "tags": "[]", "spans": "[]"}),
     plant("wrong_tags", lambda r: {"tags": _json(["O", *orjson.loads(r["tags"])])}),
-    plant("moved_span", lambda r: {"spans": _json([{"start": 0, "end": 3, "text": "elsewhere", "label": "product"}])},
-          fits=lambda r: r["task"] == "entities"),  # fmt: skip
+    plant(
+        "moved_span",
+        lambda r: {"spans": _json([{"start": 0, "end": 3, "text": "elsewhere", "label": "product"}])},
+        fits=lambda r: r["task"] == "entities",
+    ),
     plant("broken_tags", _tag),
-    plant("unknown_option", lambda r: {"spans": r["spans"].replace('"contradicted"', '"dull"')}, fits=lambda r: '"contradicted"' in r["spans"]),
-    plant("unknown_option", lambda r: {"spans": r["spans"].replace('"product"', '"dull"')}, fits=lambda r: '"product"' in r["spans"]),
+    plant(
+        "unknown_option",
+        lambda r: {"spans": r["spans"].replace('"contradicted"', '"dull"')},
+        fits=lambda r: '"contradicted"' in r["spans"],
+    ),
+    plant(
+        "unknown_option",
+        lambda r: {"spans": r["spans"].replace('"product"', '"dull"')},
+        fits=lambda r: '"product"' in r["spans"],
+    ),
 ]
 _RUBRIC = [
     NO_QUESTION,
@@ -208,7 +230,9 @@ _CLASSIFICATION = [
 def _table(name: str) -> list[Plant]:
     """Every plant of an example table."""
     plain = name.removeprefix(f"{HOLDOUT}_")
-    column = {"sft": "messages", "reward": "chosen", "evaluation": "messages", "regression": "messages"}.get(plain, "prompt")
+    column = {"sft": "messages", "reward": "chosen", "evaluation": "messages", "regression": "messages"}.get(
+        plain, "prompt"
+    )
     say, big = _say(column), _big(column)
     if plain in ("retrieval", "spans", "classification"):
         text = "query" if plain == "retrieval" else "text"
@@ -310,7 +334,8 @@ PLANTS: dict[str, list[Plant]] = {
         plant("unknown_status", lambda r: {"status": "withdrawn"}),
         plant("no_annotator", lambda r: {"annotator": " "}),
         plant("bad_seconds", lambda r: {"seconds": -1.0}),
-        plant("unknown_answer", lambda r: {"value": '{"correction":"no-such-answer","verdict":"wrong"}'}, fits=lambda r: r["kind"] == "answer"),
+        plant("unknown_answer", lambda r: {"value": '{"correction":"no-such-answer","verdict":"wrong"}'},
+        fits=lambda r: r["kind"] == "answer"),
     ],
     "thumbs": [
         plant("null_value", lambda r: {"name": None}),

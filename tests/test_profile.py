@@ -16,7 +16,15 @@ KINDS = {"topic": CODE, "weight": NUMBER, "question": TEXT}
 SURE = {"psi": 0.2, "alpha": 0.01, "least": 100}
 
 
-def of(seed: int, rows: int = 1000, share: float = 0.5, low: float = 0.0, length: int = 40, groups: int = 0, nulls: float = 0.0) -> dict[str, Any]:
+def of(
+    seed: int,
+    rows: int = 1000,
+    share: float = 0.5,
+    low: float = 0.0,
+    length: int = 40,
+    groups: int = 0,
+    nulls: float = 0.0,
+) -> dict[str, Any]:
     chance = np.random.default_rng(seed)
     columns: dict[str, Any] = {
         "topic": np.where(chance.random(rows) < share, "billing", "bike"),
@@ -54,7 +62,14 @@ def test_equal_rows_in_another_order_give_the_same_profile():
 
 
 def test_no_text_and_no_id_is_in_a_profile():
-    columns = {"example_id": "VARCHAR", "user": "VARCHAR", "question": "VARCHAR", "messages": "JSON", "topic": "VARCHAR", "arrived": "BIGINT"}
+    columns = {
+        "example_id": "VARCHAR",
+        "user": "VARCHAR",
+        "question": "VARCHAR",
+        "messages": "JSON",
+        "topic": "VARCHAR",
+        "arrived": "BIGINT",
+    }
     assert kinds(columns, ["topic"]) == {"question": TEXT, "messages": TEXT, "topic": CODE}
     assert "xxx" not in json.dumps(of(1))
 
@@ -75,7 +90,8 @@ def test_a_new_column_or_table_is_no_drift():
 
 
 @pytest.mark.parametrize(
-    ("column", "shift"), [("topic", {"share": 0.8}), ("weight", {"low": 0.4}), ("question", {"length": 55}), ("weight", {"nulls": 0.4})]
+    ("column", "shift"),
+    [("topic", {"share": 0.8}), ("weight", {"low": 0.4}), ("question", {"length": 55}), ("weight", {"nulls": 0.4})],
 )
 def test_what_changed_is_seen_and_the_rest_is_not(column: str, shift: dict[str, Any]):
     assert drifted(of(1), of(2, **shift)) == [column]

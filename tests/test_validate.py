@@ -152,7 +152,11 @@ def test_every_expectation_has_a_fault_that_breaks_it():
         if e["meta"]["code"] not in OF_TABLES | {p.code for p in PLANTS.get(table, PLANTS["dropped"])}
     }
     # Of many questions together, below; and a table without texts can hold no personal data.
-    assert missing == {("exchanges", "no_question"), ("dropped", "personal_data"), ("dropped_by_build", "personal_data")}
+    assert missing == {
+        ("exchanges", "no_question"),
+        ("dropped", "personal_data"),
+        ("dropped_by_build", "personal_data"),
+    }
 
 
 def test_suites_declare_the_columns_that_the_stages_write():
@@ -179,7 +183,9 @@ def test_an_empty_table_that_is_needed_is_refused_and_another_is_not(place: Plac
     place.change("rubric", lambda rows: [])
     assert place.run() == 3
     failed = [f for f in place.document()["findings"] if not f["passed"]]
-    assert [(f["table"], f["code"], f["observed"]) for f in failed if f["severity"] == "critical"] == [("sft", "empty_table", "0")]
+    assert [(f["table"], f["code"], f["observed"]) for f in failed if f["severity"] == "critical"] == [
+        ("sft", "empty_table", "0")
+    ]
 
 
 def test_too_few_rows_are_refused_with_their_number(place: Place):
@@ -209,14 +215,23 @@ def _answered(messages: str, other: str) -> str:
 
 def test_labels_of_one_class_and_lopsided_ones_are_told_apart(place: Place):
     place.change("unpaired", lambda rows: [r | {"label": True} for r in rows])
-    assert place.codes("unpaired", min_rows=["unpaired: 20"]) == {("unpaired", "critical", "single_class"), ("unpaired", "warning", "one_sided")}
+    assert place.codes("unpaired", min_rows=["unpaired: 20"]) == {
+        ("unpaired", "critical", "single_class"),
+        ("unpaired", "warning", "one_sided"),
+    }
     assert place.codes("unpaired") == {("unpaired", "warning", "one_sided")}, "nobody asked for it"
     place.change("unpaired", lambda rows: [r | {"label": n > 3} for n, r in enumerate(rows)])
     assert place.codes("unpaired", min_rows=["unpaired: 20"]) == {("unpaired", "warning", "one_sided")}
 
 
 def test_an_answer_that_is_most_of_the_targets_is_a_warning(place: Place):
-    place.change("sft", lambda rows: [r | ({"messages": _answered(r["messages"], rows[0]["messages"])} if n % 3 else {}) for n, r in enumerate(rows)])
+    place.change(
+        "sft",
+        lambda rows: [
+            r | ({"messages": _answered(r["messages"], rows[0]["messages"])} if n % 3 else {})
+            for n, r in enumerate(rows)
+        ],
+    )
     assert place.codes("sft") == {("sft", "warning", "one_answer")}
 
 
@@ -250,7 +265,11 @@ def test_labels_of_few_groups_are_a_warning(place: Place):
 
 
 def test_people_who_agree_by_chance_only_are_a_warning(place: Place):
-    choices = [{"verdict": "right"}, {"verdict": "wrong", "correction": "refund"}, {"verdict": "wrong", "correction": "battery"}]
+    choices = [
+        {"verdict": "right"},
+        {"verdict": "wrong", "correction": "refund"},
+        {"verdict": "wrong", "correction": "battery"},
+    ]
     by = {"ana": 0, "ben": 1, "cem": 2}
     place.change("annotations", lambda rows: [
         r | ({"value": canonical(choices[(n + by[r["annotator"]]) % 3]).decode()} if r["kind"] == "answer" else {})
@@ -293,14 +312,22 @@ def _reshaped(place: Place, table: str, to: Callable[[pa.Table], pa.Table], seco
     ("to", "codes"),
     [
         (lambda t: t.drop_columns(["weight"]), {"missing_column"}),
-        (lambda t: t.rename_columns(["wait" if c == "weight" else c for c in t.column_names]), {"missing_column", "extra_column"}),
-        (lambda t: t.set_column(t.column_names.index("weight"), "weight", t["weight"].cast(pa.string())), {"retyped_column"}),
+        (
+            lambda t: t.rename_columns(["wait" if c == "weight" else c for c in t.column_names]),
+            {"missing_column", "extra_column"},
+        ),
+        (
+            lambda t: t.set_column(t.column_names.index("weight"), "weight", t["weight"].cast(pa.string())),
+            {"retyped_column"},
+        ),
         (lambda t: t.append_column("mood", pa.array(["good"] * len(t))), {"extra_column"}),
     ],
     ids=["missing", "renamed", "retyped", "extra"],
 )
 @pytest.mark.parametrize("second", [False, True], ids=["in all shards", "in one shard"])
-def test_a_column_that_is_not_as_declared_is_refused_with_its_shard(place: Place, to: Callable, codes: set[str], second: bool):
+def test_a_column_that_is_not_as_declared_is_refused_with_its_shard(
+    place: Place, to: Callable, codes: set[str], second: bool
+):
     _reshaped(place, "sft", to, second)
     assert place.run() == 3
     failed = [f for f in place.document()["findings"] if not f["passed"] and f["severity"] == "critical"]
@@ -308,7 +335,9 @@ def test_a_column_that_is_not_as_declared_is_refused_with_its_shard(place: Place
     assert all(f["rows"] == ["1.parquet"] and f["expectation"] == "schema" for f in failed)
 
 
-@pytest.mark.parametrize(("contract", "severity", "code"), [("evolve", "warning", 0), ("discard", "info", 0), ("freeze", "critical", 3)])
+@pytest.mark.parametrize(
+    ("contract", "severity", "code"), [("evolve", "warning", 0), ("discard", "info", 0), ("freeze", "critical", 3)]
+)
 def test_a_column_that_nobody_declared_is_treated_as_the_contract_says(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contract: str, severity: str, code: int
 ):
@@ -316,9 +345,15 @@ def test_a_column_that_nobody_declared_is_treated_as_the_contract_says(
     _reshaped(place, "sft", lambda t: t.append_column("mood", pa.array(["good"] * len(t))), second=True)
     assert place.run() == code
     (finding,) = [f for f in place.document()["findings"] if not f["passed"]]
-    assert (finding["severity"], finding["code"], finding["observed"]) == (severity, "extra_column", f"contract: {contract}")
+    assert (finding["severity"], finding["code"], finding["observed"]) == (
+        severity,
+        "extra_column",
+        f"contract: {contract}",
+    )
     if contract != "freeze":
-        assert place.document()["tables"]["sft"] == len(pq.read_table(clean.folders(place.root)["sft"], columns=["example_id"]))
+        assert place.document()["tables"]["sft"] == len(
+            pq.read_table(clean.folders(place.root)["sft"], columns=["example_id"])
+        )
 
 
 def test_a_shard_that_cannot_be_read_is_refused_by_its_name(place: Place):
@@ -335,6 +370,95 @@ def test_a_table_that_is_not_there_is_refused(place: Place):
     assert (finding["table"], finding["code"]) == ("holdout_spans", "missing_table")
 
 
+# The wall
+
+
+def _asking(row: dict[str, Any], text: str) -> dict[str, Any]:
+    messages = orjson.loads(row["messages"])
+    last = max(k for k, m in enumerate(messages) if m["role"] == "user")
+    messages[last] = {**messages[last], "content": text}
+    return row | {"messages": canonical(messages).decode()}
+
+
+def test_planted_contamination_stops_the_snapshot_and_names_each_row_and_what_it_met(place: Place):
+    sealed = place.rows("evaluation")
+    questions = [orjson.loads(r["messages"])[-1]["content"] for r in sealed]
+    long = next(n for n, q in enumerate(questions) if len(q.split()) > 11)
+    place.change("sft", lambda rows: [
+        _asking(rows[0], questions[3]),
+        _asking(rows[1], "\u200b" + questions[4].upper().replace(" ", " - ") + "?!"),
+        _asking(rows[2], f"hello there, {questions[long]} and that is all for today"),
+        rows[3] | {"group_id": sealed[5]["group_id"]},
+        rows[4] | {"beside": sealed[6]["interaction_id"]},
+        *rows[5:],
+    ])  # fmt: skip
+    assert place.run() == 3
+    rows = place.rows("sft")
+    of = {
+        r["example_id"]: r["interaction_id"]
+        for name in clean.folders(place.root)
+        if name.startswith(("hold", "eval"))
+        for r in place.rows(name)
+    }
+    found = {
+        (r["code"], r["row"], of[r["seen"].split()[-1]])
+        for r in place.quarantined()
+        if r["code"] not in ("wrong_side", "wrong_group")
+    }
+    assert found == {
+        ("same_question", rows[0]["example_id"], sealed[3]["interaction_id"]),
+        ("same_question", rows[1]["example_id"], sealed[4]["interaction_id"]),
+        ("shared_passage", rows[2]["example_id"], sealed[long]["interaction_id"]),
+        ("shared_group", rows[3]["example_id"], sealed[5]["interaction_id"]),
+        ("shared_interaction", rows[4]["example_id"], sealed[6]["interaction_id"]),
+    }
+
+
+def test_words_that_everybody_says_give_nothing_away(place: Place):
+    greeting = "good morning dear support team i hope that you are well today"
+    (sealed, *_) = place.rows("evaluation")
+    place.change("evaluation", lambda rows: [_asking(rows[0], f"{greeting} ku"), *rows[1:]])
+    place.change("sft", lambda rows: [_asking(r, f"{greeting} {n}") for n, r in enumerate(rows)])
+    assert ("sft", "critical", "shared_passage") not in place.codes("sft")
+    place.change(
+        "sft",
+        lambda rows: [_asking(rows[0], f"{greeting} so"), *(_asking(r, f"so {n}") for n, r in enumerate(rows[1:]))],
+    )
+    assert ("sft", "critical", "shared_passage") in place.codes("sft"), (
+        f"one who says it alone met {sealed['example_id']}"
+    )
+
+
+def test_a_question_as_long_as_a_book_costs_no_memory(place: Place):
+    place.change("sft", lambda rows: [_asking(rows[0], "one word after the other " * 40_000), *rows[1:]])
+    assert place.codes("sft") == {("sft", "warning", "too_long")}
+
+
+# Against the snapshot before
+
+
+def test_slices_and_columns_that_changed_since_the_snapshot_before_are_warnings(place: Place):
+    assert place.run() == 0
+    shutil.copy(place.root / ARGUMENTS["profile"], place.root / "frozen/baseline.json")
+    assert place.run() == 0
+    assert place.document()["failed"] == {"critical": 0, "warning": 0, "info": 0}, "nothing has changed"
+    place.change(
+        "exchanges", lambda rows: [r | {"language": "fr" if n % 2 else r["language"]} for n, r in enumerate(rows)]
+    )
+    place.change("sft", lambda rows: [r | {"topic": "bike", "weight": 0.05} for r in rows])
+    assert place.run() == 0
+    failed = {
+        (f["table"], f["severity"], f["code"]): f["observed"] for f in place.document()["findings"] if not f["passed"]
+    }
+    assert set(failed) == {
+        ("exchanges", "warning", "imbalance"),
+        ("sft", "warning", "imbalance"),
+        ("sft", "warning", "drift"),
+    }
+    assert "-> 100.0%" in failed["sft", "warning", "imbalance"] and "median" in failed["sft", "warning", "drift"]
+    assert "fr 0.0% -> 50.0%" in failed["exchanges", "warning", "imbalance"]
+
+
 # Personal data
 
 
@@ -342,19 +466,28 @@ def test_a_hotline_of_ours_in_an_approved_answer_is_nobodys_personal_data(place:
     ours, theirs = "call us at +49 30 901820", "call me at +49 30 1234567"
     path = place.root / "frozen/catalogue.jsonl"
     lines = [orjson.loads(x) for x in path.read_bytes().splitlines()]
-    path.write_bytes(b"".join(canonical(a | ({"text": f"Please {ours}."} if a["id"] == "refuse" else {})) + b"\n" for a in lines))
+    path.write_bytes(
+        b"".join(canonical(a | ({"text": f"Please {ours}."} if a["id"] == "refuse" else {})) + b"\n" for a in lines)
+    )
 
     def said(row: dict[str, Any], text: str) -> dict[str, Any]:
         messages = orjson.loads(row["messages"])
-        return row | {"messages": canonical([*messages[:-1], {"role": "assistant", "content": f"Well\n{text}"}]).decode()}
+        return row | {
+            "messages": canonical([*messages[:-1], {"role": "assistant", "content": f"Well\n{text}"}]).decode()
+        }
 
     place.change("sft", lambda rows: [said(rows[0], ours), said(rows[1], theirs), *rows[2:]])
     (finding,) = place.broken("sft")
-    assert (finding.code, finding.rows, finding.observed) == ("personal_data", [place.rows("sft")[1]["example_id"]], "PHONE")
+    assert (finding.code, finding.rows, finding.observed) == (
+        "personal_data",
+        [place.rows("sft")[1]["example_id"]],
+        "PHONE",
+    )
 
 
 PERSONAL = (
-    "kim.lee@example.org", "DE89 3704 0044 0532 0130 00", "4111 1111 1111 1111", "sk-proj-abcdefgh12345678XY", "my ssn is 536-90-4399",
+    "kim.lee@example.org", "DE89 3704 0044 0532 0130 00", "4111 1111 1111 1111", "sk-proj-abcdefgh12345678XY",
+    "my ssn is 536-90-4399",
     "192.168.17.33", "password=hunter2x", "k\u200bim.lee@example.org", "+49 30 1234567",
 )  # fmt: skip
 
@@ -364,18 +497,29 @@ def test_what_redaction_would_find_is_found_wherever_it_stands(place: Place):
 
     def called(row: dict[str, Any], text: str) -> dict[str, Any]:
         function = {"name": "find", "arguments": canonical({"of": text}).decode()}
-        call = {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+        call = {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "1", "type": "function", "function": function}],
+        }
         return row | {"messages": canonical([{"role": "user", "content": "so"}, call]).decode()}
 
     def documented(row: dict[str, Any], text: str) -> dict[str, Any]:
         return row | {"contexts": canonical([{"id": "d1", "text": f"a {text} b"}]).decode()}
 
     for table, change in (("sft", called), ("prompts", documented)):
-        place.change(table, lambda rows, change=change: [change(r, said[n // 2]) if n % 2 and n < 2 * len(said) else r for n, r in enumerate(rows)])
+        place.change(
+            table,
+            lambda rows, change=change: [
+                change(r, said[n // 2]) if n % 2 and n < 2 * len(said) else r for n, r in enumerate(rows)
+            ],
+        )
         rows = place.rows(table)
         expected = {rows[n]["example_id"] for n in range(1, 2 * len(said), 2)}
         assert place.run() == 3
-        assert {r["row"] for r in place.quarantined() if r["table"] == table and r["code"] == "personal_data"} == expected
+        assert {
+            r["row"] for r in place.quarantined() if r["table"] == table and r["code"] == "personal_data"
+        } == expected
 
 
 # Reports
@@ -388,7 +532,9 @@ def test_a_failing_row_is_in_the_quarantine_with_its_reason_and_all_of_them_are(
     assert (finding["code"], finding["count"], len(finding["rows"])) == ("bad_weight", 30, validate.SHOWN_ROWS)
     rows = place.quarantined()
     assert {r["row"] for r in rows} == {r["example_id"] for r in place.rows("sft") if r["weight"] == 2.0}
-    assert {(r["table"], r["code"], r["severity"], r["seen"]) for r in rows} == {("sft", "bad_weight", "critical", "2.0")}
+    assert {(r["table"], r["code"], r["severity"], r["seen"]) for r in rows} == {
+        ("sft", "bad_weight", "critical", "2.0")
+    }
     assert place.document()["quarantined"] == {"rows": 30, "by": {"sft": 30}}
 
 
@@ -403,7 +549,12 @@ def test_warnings_pass_and_are_shown(place: Place):
 def test_reports_hold_no_text_of_anybody(place: Place):
     secret = "zanzibar unicorn"
     place.change("sft", lambda rows: [_said(r, f"{{{{ name }}}} {secret}") if n < 3 else r for n, r in enumerate(rows)])
-    place.change("exchanges", lambda rows: [r | {"question": "", "user": secret, "session_id": secret} if n < 9 else r for n, r in enumerate(rows)])
+    place.change(
+        "exchanges",
+        lambda rows: [
+            r | {"question": "", "user": secret, "session_id": secret} if n < 9 else r for n, r in enumerate(rows)
+        ],
+    )
     place.run()
     assert sum(place.document()["failed"].values()) >= 2
     for name in ("report", "page", "profile", "quarantine"):
@@ -438,9 +589,7 @@ def test_threads_and_places_change_no_byte(place: Place, tmp_path: Path, monkeyp
 # Suites of a team's own
 
 
-def _own_suites(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Callable[[dict[str, Any]], Any]
-) -> Path:
+def _own_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Callable[[dict[str, Any]], Any]) -> Path:
     folder = Path(shutil.copytree(ROOT / "expectations", tmp_path / "expectations"))
     for name, change in changes.items():
         document = orjson.loads((folder / f"{name}.json").read_bytes())
@@ -467,11 +616,17 @@ def test_a_team_adds_a_suite_by_adding_a_file(place: Place, tmp_path: Path, monk
     place.change("sft", lambda rows: [_said(rows[0], "Ask Acme."), *rows[1:]])
     assert place.run() == 3
     (finding,) = [f for f in place.document()["findings"] if not f["passed"]]
-    assert (finding["code"], finding["suite"], finding["rows"]) == ("names_a_rival", "ours", [place.rows("sft")[0]["example_id"]])
+    assert (finding["code"], finding["suite"], finding["rows"]) == (
+        "names_a_rival",
+        "ours",
+        [place.rows("sft")[0]["example_id"]],
+    )
 
 
 @pytest.mark.parametrize("severity", ["critical", "warning", "info"])
-def test_a_severity_is_one_word_of_a_suite(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, severity: str):
+def test_a_severity_is_one_word_of_a_suite(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, severity: str
+):
     def change(suite: dict[str, Any]) -> None:
         next(e for e in suite["expectations"] if e["meta"]["code"] == "no_question")["severity"] = severity
 
@@ -481,11 +636,14 @@ def test_a_severity_is_one_word_of_a_suite(place: Place, tmp_path: Path, monkeyp
     assert place.document()["failed"][severity] == 1
 
 
-def test_a_check_that_crashes_never_passes_whatever_its_severity(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_check_that_crashes_never_passes_whatever_its_severity(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     folder = _own_suites(tmp_path, monkeypatch)
     sql = {"type": "unexpected_rows_expectation", "severity": "info", "meta": {"code": "x"}, "description": "it is so",
            "kwargs": {"unexpected_rows_query": "SELECT example_id FROM {batch} WHERE no_such_column"}}  # fmt: skip
-    column = {"type": "expect_column_values_to_not_be_null", "severity": "warning", "meta": {"code": "y"}, "description": "it is there",
+    column = {"type": "expect_column_values_to_not_be_null", "severity": "warning", "meta": {"code": "y"},
+    "description": "it is there",
               "kwargs": {"column": "no_such_column"}}  # fmt: skip
     (folder / "ours.json").write_bytes(orjson.dumps(OURS | {"expectations": [sql, column]}))
     assert place.run() == 3
@@ -514,7 +672,12 @@ def test_a_check_that_crashes_never_passes_whatever_its_severity(place: Place, t
     ],
 )  # fmt: skip
 def test_a_malformed_suite_is_refused_with_its_name_and_what_to_mend(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: Any, says: str
+    place: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: Any,
+    says: str,
 ):
     folder = _own_suites(tmp_path, monkeypatch)
     (folder / "ours.json").write_bytes(change if isinstance(change, bytes) else orjson.dumps(OURS | change))
@@ -536,5 +699,7 @@ def test_a_minimum_of_no_table_is_refused(entry: str):
 
 def test_the_seal_and_the_training_side_are_told_apart():
     names = tables.places(Path("f"), Path("c"), Path("d"))
-    assert str(names["holdout_safety"]) == "d/parquet/holdout/safety" and str(names["safety"]) == "d/parquet/train/safety"
+    assert (
+        str(names["holdout_safety"]) == "d/parquet/holdout/safety" and str(names["safety"]) == "d/parquet/train/safety"
+    )
     assert str(names["evaluation"]) == "d/parquet/holdout/evaluation" and "holdout_evaluation" not in names

@@ -15,8 +15,8 @@ MOST = 30
 
 
 def history(workspace: Workspace, most: int = MOST) -> list[Past]:
-    """What validation said of the published snapshots that HEAD contains, the newest first; without those that say what the workspace
-    says now, so that showing the same snapshot again gives the same page."""
+    """What validation said of the published snapshots that HEAD contains, the newest first; without those that say what the
+    workspace says now, so that showing the same snapshot again gives the same page."""
     now = snapshot.report(workspace, "validation")
     found = []
     for s in snapshot.history(workspace):
@@ -29,7 +29,7 @@ def history(workspace: Workspace, most: int = MOST) -> list[Past]:
 
 
 def show(workspace: Workspace) -> Path:
-    """Write the page of the report that lies in the workspace, of a validation that failed too. Raises Refused where there is none."""
+    """Write the page of the report that lies in the workspace, failed or not. Raises Refused where there is none."""
     path = workspace.reports / "validation.html"
     data = page(snapshot.report(workspace, "validation"), history(workspace)).encode()
     if not path.is_file() or path.read_bytes() != data:

@@ -39,8 +39,8 @@ NUMBERS = ("min_votes", "min_alpha", "max_tokens", "max_share", "max_class_share
 
 @dataclass(frozen=True, slots=True)
 class ValidateParams:
-    """`min_rows`: "table: rows" of the tables that must not be empty; `drift_*`: from when on a column has changed since the snapshot
-    before; `quarantine`: failing rows that are written, of one expectation. The others are numbers that suites read."""
+    """`min_rows`: "table: rows" of the tables that must not be empty; `drift_*`: from when on a column has changed since the
+    snapshot before; `quarantine`: failing rows that are written, of one expectation. The others are numbers that suites read."""
 
     min_rows: list[str]
     min_votes: int
@@ -116,7 +116,9 @@ def examine(
     return Checked(_ordered([*findings, *found]), quarantined, {n: x.rows for n, x in loaded.items()}, profiles)
 
 
-def _loaded(engine: Engine, listed: list[Suite], places: Mapping[str, Path]) -> tuple[dict[str, tables.Loaded], list[Finding]]:
+def _loaded(
+    engine: Engine, listed: list[Suite], places: Mapping[str, Path]
+) -> tuple[dict[str, tables.Loaded], list[Finding]]:
     loaded, findings = {}, []
     for name in sorted({t for s in listed for t in s.tables}):
         loaded[name], shape = tables.load(engine, name, places[name], listed)
@@ -129,7 +131,11 @@ def _profiles(engine: Engine, listed: list[Suite], loaded: Mapping[str, tables.L
     for suite in listed:
         for name in suite.tables if suite.columns else ():
             group = "group_id" if "group_id" in suite.columns else ""
-            found[name] = profile(engine, f"whole_{name}", kinds(suite.columns, suite.slices), group) if loaded[name].sound else {}
+            found[name] = (
+                profile(engine, f"whole_{name}", kinds(suite.columns, suite.slices), group)
+                if loaded[name].sound
+                else {}
+            )
     return {n: p for n, p in sorted(found.items()) if p}
 
 
@@ -151,13 +157,16 @@ def _run(
                 try:
                     outcomes = check(table, suite.id, suite.expectations, parameters, codes, most)
                 except NotUnderstood as e:
-                    raise Refused(f"expectations/{suite.name}.json: {e}", "mend the expectation that it names", INVALID) from None
+                    raise Refused(
+                        f"expectations/{suite.name}.json: {e}", "mend the expectation that it names", INVALID
+                    ) from None
                 for o in outcomes:
                     empty = o.code == "too_few_rows" and not loaded[table].rows
                     finding = Finding(
                         table, CRITICAL if o.crashed else o.severity, o.passed, o.type,
                         f"{o.description} (the check itself crashed)" if o.crashed else o.description, o.count,
-                        [row for row, _ in o.rows[:SHOWN_ROWS]], "empty_table" if empty else o.code, suite.name, o.crashed or o.observed,
+                        [row for row, _ in o.rows[:SHOWN_ROWS]], "empty_table" if empty else o.code, suite.name,
+                        o.crashed or o.observed,
                     )  # fmt: skip
                     findings.append(finding)
                     quarantined += [

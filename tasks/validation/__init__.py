@@ -1,7 +1,7 @@
 """Whether a dataset may be trained on: its tables, what suites say about them, what was found, and how that reads.
 
     expectations/sft.json  ──suites──▶  Suite  ─┐
-    data/dataset/parquet/train/sft ──tables──▶ tables in DuckDB, with facts beside them ──GX──▶ findings ──report──▶ json · md · html
+    data/dataset/parquet/train/sft ──tables──▶ tables in DuckDB, with facts beside them ──GX──▶ findings ──report──▶ reports
 
 Great Expectations runs behind its own door (expectations/engine.py), DuckDB is handed in.
 """

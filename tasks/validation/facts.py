@@ -30,7 +30,8 @@ AGREEMENT = """
     CREATE TABLE agreement AS
     WITH said AS (
         SELECT kind, interaction_id, annotator, arg_max(CASE kind
-                   WHEN 'answer' THEN CASE WHEN value->>'verdict' = 'right' THEN 'right' ELSE coalesce(value->>'correction', 'wrong') END
+                   WHEN 'answer' THEN CASE WHEN value->>'verdict' = 'right' THEN 'right'
+                                           ELSE coalesce(value->>'correction', 'wrong') END
                    ELSE coalesce(value->>'action', value->>'grounded', value->>'intent', value->>'sentiment') END, ts) AS said
         FROM whole_annotations WHERE status = 'submitted' AND role <> 'expert' AND kind IN (SELECT kind FROM chosen)
         GROUP BY kind, interaction_id, annotator
@@ -76,7 +77,11 @@ def known(engine: Engine, frozen: Path) -> None:
     rows = [o for g in guidelines for o in _options(g.version, g.kind)]
     # A kind without a guideline of its own has the options that kinds have.
     rows += [o for k in KINDS.values() for o in _options("", k)]
-    as_table(engine, "options", pa.Table.from_pylist(rows, pa.schema([(c, pa.string()) for c in ("guideline", "kind", "field", "value")])))
+    as_table(
+        engine,
+        "options",
+        pa.Table.from_pylist(rows, pa.schema([(c, pa.string()) for c in ("guideline", "kind", "field", "value")])),
+    )
     as_table(engine, "stale", _stale(engine, {g.version: g for g in guidelines}))
     as_table(engine, "chosen", pa.table({"kind": list(_CHOSEN)}))
     engine.execute(AGREEMENT)
@@ -86,15 +91,22 @@ def changes(engine: Engine, found: Sequence[Change]) -> None:
     schema = pa.schema([("name", pa.string()), ("column_name", pa.string()), ("kind", pa.string()), ("psi", pa.float64()),
                         ("kl", pa.float64()), ("ks", pa.float64()), ("p_value", pa.float64()), ("drifted", pa.bool_()),
                         ("said", pa.string())])  # fmt: skip
-    rows = [{k: v for k, v in asdict(c).items() if k in schema.names} | {"name": c.table, "column_name": c.column} for c in found]
+    rows = [
+        {k: v for k, v in asdict(c).items() if k in schema.names} | {"name": c.table, "column_name": c.column}
+        for c in found
+    ]
     as_table(engine, "drift", pa.Table.from_pylist(rows, schema))
 
 
 def _options(version: str, kind: Kind) -> list[dict[str, str]]:
-    found = [{"guideline": version, "kind": kind.name, "field": f.name, "value": o} for f in kind.fields for o in f.options]
+    found = [
+        {"guideline": version, "kind": kind.name, "field": f.name, "value": o} for f in kind.fields for o in f.options
+    ]
     ratings = [f for f in kind.fields if f.type == RATING]
     return found + [
-        {"guideline": version, "kind": kind.name, "field": f.name, "value": str(n)} for f in ratings for n in range(f.low, f.high + 1)
+        {"guideline": version, "kind": kind.name, "field": f.name, "value": str(n)}
+        for f in ratings
+        for n in range(f.low, f.high + 1)
     ]
 
 

@@ -2,8 +2,8 @@
 
     page(document, history)  ->  "<!doctype html>…"     document as in validation.json, history the same of earlier snapshots
 
-One file without a script, a font or a picture from anywhere, and with a policy that lets none in. It is put together as a tree, so that
-whatever stands in a value is text and never markup, whoever wrote it.
+One file without a script, a font or a picture from anywhere, and with a policy that lets none in. It is put together as a tree,
+so that whatever stands in a value is text and never markup, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ body{margin:0;background:var(--back);color:var(--ink);font:16px/1.5 system-ui,sa
 main{max-width:1100px;margin:0 auto;padding:24px 16px 64px}
 h1{font-size:1.6rem;margin:0 0 4px}h2{font-size:1.15rem;margin:32px 0 12px}p{margin:0 0 8px}
 .soft{color:var(--soft)}.bad{color:var(--bad)}.good{color:var(--good)}
-.card{background:var(--paper);border:1px solid var(--line);border-left:6px solid var(--soft);border-radius:8px;padding:12px 16px;margin:0 0 12px}
+.card{background:var(--paper);border:1px solid var(--line);border-left:6px solid var(--soft);border-radius:8px;
+padding:12px 16px;margin:0 0 12px}
 .card.critical{border-left-color:var(--bad)}.card.warning{border-left-color:var(--warn)}.card.info{border-left-color:var(--info)}
 .card h3{font-size:1rem;margin:0 0 4px;overflow-wrap:anywhere}
-.tag{display:inline-block;font-size:.8rem;font-weight:600;border:1px solid currentColor;border-radius:99px;padding:0 8px;margin-right:8px}
+.tag{display:inline-block;font-size:.8rem;font-weight:600;border:1px solid currentColor;border-radius:99px;
+padding:0 8px;margin-right:8px}
 .tag.critical{color:var(--bad)}.tag.warning{color:var(--warn)}.tag.info{color:var(--info)}.tag.good{color:var(--good)}
 code{font:.85rem/1.5 ui-monospace,monospace;overflow-wrap:anywhere}
 code.id{display:inline-block;background:var(--back);border-radius:4px;padding:0 6px;margin:2px 6px 2px 0}
@@ -78,13 +80,23 @@ def page(document: Mapping[str, Any], history: Sequence[Past] = ()) -> str:
 
 def _verdict(main: Element, document: Mapping[str, Any]) -> None:
     good = document["success"]
-    _text(main, "h1", "Validation passed" if good else "Validation failed: nothing was published", "good" if good else "bad")
+    _text(
+        main,
+        "h1",
+        "Validation passed" if good else "Validation failed: nothing was published",
+        "good" if good else "bad",
+    )
     counted = ", ".join(f"{document['failed'][s]} {s}" for s in SEVERITIES if document["failed"][s]) or "nothing failed"
     _text(main, "p", f"{document['checked']:,} expectations of {len(document['tables'])} tables: {counted}.", "soft")
     rows = document["quarantined"]["rows"]
     if rows:
         named = f"{rows:,} row{'s' * (rows != 1)} with a fault: each is in validation-quarantine.jsonl with its reason."
-        _text(main, "p", named + ("" if good else " A critical one stops the snapshot; nothing is left out of the data by itself."), "soft")
+        _text(
+            main,
+            "p",
+            named + ("" if good else " A critical one stops the snapshot; nothing is left out of the data by itself."),
+            "soft",
+        )
 
 
 def _failures(main: Element, document: Mapping[str, Any], history: Sequence[Past]) -> None:
@@ -93,7 +105,9 @@ def _failures(main: Element, document: Mapping[str, Any], history: Sequence[Past
         return
     _text(main, "h2", "What must hold, and does not")
     for f in failures:
-        card = SubElement(main, "section", {"class": f"card {f['severity'] if f['severity'] in SEVERITIES else CRITICAL}"})
+        card = SubElement(
+            main, "section", {"class": f"card {f['severity'] if f['severity'] in SEVERITIES else CRITICAL}"}
+        )
         title = SubElement(card, "h3")
         _text(title, "span", f["severity"], f"tag {f['severity']}")
         _text(title, "span", f"{f['table']}: {f['why']}")
@@ -131,7 +145,13 @@ def _tables(main: Element, document: Mapping[str, Any], history: Sequence[Past])
     failed = Counter(f["table"] for f in document["findings"] if not f["passed"])
     before = history[0].document.get("tables", {}) if history else {}
     rows = [
-        [name, str(failed[name] or ""), f"{n:,}", _difference(n, before.get(name)) if history else "", str(checked[name])]
+        [
+            name,
+            str(failed[name] or ""),
+            f"{n:,}",
+            _difference(n, before.get(name)) if history else "",
+            str(checked[name]),
+        ]
         for name, n in sorted(document["tables"].items())
     ]
     _table(main, ["table", "failed", "rows", "change", "checked"], rows, numbers={1, 2, 3, 4})
@@ -151,7 +171,8 @@ def _snapshots(main: Element, document: Mapping[str, Any], history: Sequence[Pas
         tables = d.get("tables", {})
         rows.append([
             tag, "passed" if d["success"] else "failed", ", ".join(failures), f"{d['checked']:,}",
-            *(str(d["failed"].get(s, 0) or "") for s in SEVERITIES), f"{tables.get('sft', 0):,}", f"{tables.get('evaluation', 0):,}",
+            *(str(d["failed"].get(s, 0) or "") for s in SEVERITIES), f"{tables.get('sft', 0):,}",
+            f"{tables.get('evaluation', 0):,}",
         ])  # fmt: skip
     titles = ["snapshot", "verdict", "what failed", "checked", *SEVERITIES, "sft", "evaluation"]
     _table(main, titles, rows, numbers=set(range(3, 9)))
@@ -169,7 +190,9 @@ def _everything(main: Element, document: Mapping[str, Any]) -> None:
         listed = SubElement(shown, "ul")
         for f in findings:
             item = SubElement(listed, "li")
-            _text(item, "span", "ok" if f["passed"] else f["severity"], f"tag {'good' if f['passed'] else f['severity']}")
+            _text(
+                item, "span", "ok" if f["passed"] else f["severity"], f"tag {'good' if f['passed'] else f['severity']}"
+            )
             _text(item, "span", f"{f['why']} ({f['code']}, {f['severity']})")
 
 

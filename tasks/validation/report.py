@@ -1,7 +1,7 @@
 """What validation found, as a document (validation.json) and as Markdown for Prefect's page.
 
-    {"success": true, "checked": 412, "failed": {"critical": 0, "warning": 1, "info": 0}, "findings": [{"table": "sft", "code": …}, …],
-     "tables": {"sft": 812, …}, "quarantined": {"rows": 3, "by": {"sft": 3}}}
+{"success": true, "checked": 412, "failed": {"critical": 0, "warning": 1, "info": 0}, "findings": [{"table": "sft", "code": …}, …],
+ "tables": {"sft": 812, …}, "quarantined": {"rows": 3, "by": {"sft": 3}}}
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from tasks.validation import CRITICAL, SEVERITIES, Finding
 _MARKS = re.compile(r"([\\`*_\[\]#~|])")
 
 
-def document(findings: Sequence[Finding], tables: Mapping[str, int], quarantined: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def document(
+    findings: Sequence[Finding], tables: Mapping[str, int], quarantined: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
     """`quarantined` counts rows by table: a row with three faults is one."""
     failed = Counter(f.severity for f in findings if not f.passed)
     rows = Counter(table for table, _ in {(r["table"], r["row"]) for r in quarantined})
@@ -35,19 +37,32 @@ def as_markdown(document: Mapping[str, Any]) -> str:
     """Failures first, one a line; then what was checked, a line a table."""
     verdict = "passed" if document["success"] else "FAILED, nothing was published"
     counted = ", ".join(f"{n} {severity}" for severity, n in document["failed"].items() if n) or "nothing failed"
-    lines = [f"# Validation {verdict}", "", f"{document['checked']} expectations of {len(document['tables'])} tables: {counted}.", ""]
+    lines = [
+        f"# Validation {verdict}",
+        "",
+        f"{document['checked']} expectations of {len(document['tables'])} tables: {counted}.",
+        "",
+    ]
     failures = [f for f in document["findings"] if not f["passed"]]
     if failures:
         lines += ["| | table | what must hold | code | failing rows |", "|---|---|---|---|---|"]
         lines += [
-            _line(f"**{'FAIL' if f['severity'] == CRITICAL else f['severity']}**", f["table"], f["why"], f["code"], seen(f))
+            _line(
+                f"**{'FAIL' if f['severity'] == CRITICAL else f['severity']}**",
+                f["table"],
+                f["why"],
+                f["code"],
+                seen(f),
+            )
             for f in failures
         ]
         lines.append("")
     lines += ["| table | rows | expectations | failed |", "|---|---|---|---|"]
     held = Counter(f["table"] for f in document["findings"])
     broken = Counter(f["table"] for f in failures)
-    lines += [_line("", t, f"{n:,}", str(held[t]), str(broken[t] or ""))[4:] for t, n in sorted(document["tables"].items())]
+    lines += [
+        _line("", t, f"{n:,}", str(held[t]), str(broken[t] or ""))[4:] for t, n in sorted(document["tables"].items())
+    ]
     return "\n".join(lines) + "\n"
 
 

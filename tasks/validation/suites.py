@@ -1,12 +1,14 @@
-"""Suites: JSON files that say what must hold of a table. Great Expectations' own layout; `meta` says of which table, and how to read it.
+"""Suites: JSON files that say what must hold of a table. Great Expectations' own layout; `meta` says of which table, and how to
+read it.
 
     {"name": "sft", "meta": {"tables": ["sft"], "id": "example_id", "columns": {"example_id": "VARCHAR", …, "messages": "JSON"},
                              "includes": ["example", "wall"], "slices": ["topic"], "texts": ["action"],
                              "derived": {"turns": "roles(messages)"}},
      "expectations": [{"type": …, "kwargs": {…}, "severity": "critical", "description": "why", "meta": {"code": "no_answer"}}]}
 
-`includes` names files of expectations/common: what is true of many tables is said once. `derived` are SQL expressions over a row, and
-then columns like any other. One suite a table declares its `columns`; others may add to it. {table} and {id} stand for the table at hand.
+`includes` names files of expectations/common: what is true of many tables is said once. `derived` are SQL expressions over a row,
+and then columns like any other. One suite a table declares its `columns`; others may add to it. {table} and {id} stand for the
+table at hand.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ _META = {"tables", "id", "columns", "nullable", "contract", "includes", "slices"
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """One file. `expectations` are as Great Expectations reads them, those of `includes` first; `contract` is about columns that nobody
-    declared; `slices` are columns of codes, whose shares are watched; `texts` those of text beside the JSON ones."""
+    """One file. `expectations` are as Great Expectations reads them, those of `includes` first; `contract` is about columns that
+    nobody declared; `slices` are columns of codes, whose shares are watched; `texts` those of text beside the JSON ones."""
 
     name: str
     tables: tuple[str, ...]
@@ -56,7 +58,11 @@ def read(folder: Path, known: Collection[str]) -> list[Suite]:
             if table not in known:
                 raise _bad(suite.name, f"there is no table '{table}'", f"one of {', '.join(sorted(known))}")
             if suite.columns and (other := declared.setdefault(table, suite.name)) != suite.name:
-                raise _bad(suite.name, f"the columns of '{table}' are declared by {other}.json already", "leave 'columns' out here")
+                raise _bad(
+                    suite.name,
+                    f"the columns of '{table}' are declared by {other}.json already",
+                    "leave 'columns' out here",
+                )
     for suite in found:
         for table in suite.tables:
             if table not in declared:
@@ -125,13 +131,25 @@ def _expectations(name: str, document: dict[str, Any]) -> list[dict[str, Any]]:
         raise _bad(name, "it has no list of 'expectations'", 'add "expectations": [...]')
     for number, e in enumerate(listed, 1):
         if not isinstance(e, dict) or not isinstance(e.get("type"), str) or not isinstance(e.get("kwargs"), dict):
-            raise _bad(name, f"expectation {number} has no 'type' or no 'kwargs'", '{"type": "expect_…", "kwargs": {…}, …}')
+            raise _bad(
+                name, f"expectation {number} has no 'type' or no 'kwargs'", '{"type": "expect_…", "kwargs": {…}, …}'
+            )
         if e.get("severity") not in SEVERITIES:
-            raise _bad(name, f"expectation {number} ({e['type']}) is of severity {e.get('severity')!r}", f"one of {', '.join(SEVERITIES)}")
+            raise _bad(
+                name,
+                f"expectation {number} ({e['type']}) is of severity {e.get('severity')!r}",
+                f"one of {', '.join(SEVERITIES)}",
+            )
         if not e.get("description"):
-            raise _bad(name, f"expectation {number} ({e['type']}) doesn't say what must hold", "add 'description', in a sentence")
+            raise _bad(
+                name,
+                f"expectation {number} ({e['type']}) doesn't say what must hold",
+                "add 'description', in a sentence",
+            )
         if not isinstance(e.get("meta"), dict) or not isinstance(e["meta"].get("code"), str):
-            raise _bad(name, f"expectation {number} ({e['type']}) has no code", 'add "meta": {"code": "a_word_for_the_reason"}')
+            raise _bad(
+                name, f"expectation {number} ({e['type']}) has no code", 'add "meta": {"code": "a_word_for_the_reason"}'
+            )
     return listed
 
 

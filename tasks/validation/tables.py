@@ -21,7 +21,13 @@ from tasks.examples import HOLDOUT, TABLES, TRAIN
 from tasks.validation import CRITICAL, Finding
 from tasks.validation.suites import CONTRACTS, DISCARD, EVOLVE, Suite
 
-_KINDS = {pa.string(): "VARCHAR", pa.large_string(): "VARCHAR", pa.int64(): "BIGINT", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN"}
+_KINDS = {
+    pa.string(): "VARCHAR",
+    pa.large_string(): "VARCHAR",
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+}
 MISSING_TABLE, UNREADABLE = "missing_table", "unreadable_shard"
 MISSING, RETYPED, EXTRA = "missing_column", "retyped_column", "extra_column"
 
@@ -58,7 +64,8 @@ def load(engine: Engine, name: str, folder: Path, suites: Iterable[Suite]) -> tu
     _view(engine, name, columns, good)
     derived = _derived(declaring, mine)
     kept = ", ".join(_quoted(c) for c, kind in columns.items() if kind != "JSON")
-    making = f"CREATE TABLE {_quoted(name)} AS SELECT {kept}, malformed, {', '.join(f'{sql} AS {_quoted(c)}' for c, sql in derived.items())}"
+    made = ", ".join(f"{sql} AS {_quoted(c)}" for c, sql in derived.items())
+    making = f"CREATE TABLE {_quoted(name)} AS SELECT {kept}, malformed, {made}"
     try:
         engine.execute(f"{making} FROM {_quoted('whole_' + name)}")
     except Exception as e:
@@ -78,8 +85,8 @@ def load(engine: Engine, name: str, folder: Path, suites: Iterable[Suite]) -> tu
 def _shards(name: str, folder: Path, suite: Suite) -> tuple[list[Path], dict[str, str], list[Finding]]:
     """The shards that hold the declared columns, what else they hold, and what is wrong with all of them."""
     if not folder.is_dir():
-        finding = Finding(name, CRITICAL, False, "schema", "the table is there", 0, [], MISSING_TABLE, suite.name, f"no folder {folder.name}")
-        return [], {}, [finding]
+        said = f"no folder {folder.name}"
+        return [], {}, [Finding(name, CRITICAL, False, "schema", "the table is there", 0, [], MISSING_TABLE, suite.name, said)]
     wrong: dict[tuple[str, str], list[str]] = {}
     good, extra = [], {}
     for shard in sorted(folder.glob("*.parquet")):
@@ -97,7 +104,8 @@ def _shards(name: str, folder: Path, suite: Suite) -> tuple[list[Path], dict[str
             extra |= {c: k for c, k in there.items() if c not in suite.columns}
     order = {UNREADABLE: 0, MISSING: 1, RETYPED: 2, EXTRA: 3}
     return good, extra, [
-        Finding(name, CONTRACTS[suite.contract] if code == EXTRA else CRITICAL, False, "schema", what, len(files), files, code, suite.name,
+        Finding(name, CONTRACTS[suite.contract] if code == EXTRA else CRITICAL, False, "schema", what, len(files), files, code,
+        suite.name,
                 f"contract: {suite.contract}" if code == EXTRA else "")
         for (code, what), files in sorted(wrong.items(), key=lambda w: (order[w[0][0]], w[0][1]))
     ]  # fmt: skip
@@ -106,8 +114,12 @@ def _shards(name: str, folder: Path, suite: Suite) -> tuple[list[Path], dict[str
 def _compared(there: Mapping[str, str], suite: Suite) -> list[tuple[str, str]]:
     wanted = {c: "VARCHAR" if kind == "JSON" else kind for c, kind in suite.columns.items()}
     found = [(MISSING, f"column {c} is there") for c in wanted if c not in there]
-    found += [(RETYPED, f"column {c} is {k}, not {there[c]}") for c, k in wanted.items() if c in there and there[c] != k]
-    said = {EVOLVE: "is declared (it was kept)", DISCARD: "is declared (it was not looked at)"}.get(suite.contract, "is declared")
+    found += [
+        (RETYPED, f"column {c} is {k}, not {there[c]}") for c, k in wanted.items() if c in there and there[c] != k
+    ]
+    said = {EVOLVE: "is declared (it was kept)", DISCARD: "is declared (it was not looked at)"}.get(
+        suite.contract, "is declared"
+    )
     return found + [(EXTRA, f"column {c} {said}") for c in there if c not in wanted]
 
 
@@ -116,22 +128,30 @@ def _view(engine: Engine, name: str, columns: Mapping[str, str], shards: list[Pa
     json = [c for c, kind in columns.items() if kind == "JSON"]
     said = ", ".join(f"CASE WHEN NOT json_valid({_quoted(c)}) THEN '{c}' END" for c in json)
     shown = ", ".join(
-        f"CASE WHEN json_valid({_quoted(c)}) THEN {_quoted(c)} ELSE '[]' END AS {_quoted(c)}" if guarded and c in json else _quoted(c)
+        f"CASE WHEN json_valid({_quoted(c)}) THEN {_quoted(c)} ELSE '[]' END AS {_quoted(c)}"
+        if guarded and c in json
+        else _quoted(c)
         for c in columns
     )
     if shards:
         files = ", ".join("'" + str(s).replace("'", "''") + "'" for s in shards)
         source = f"read_parquet([{files}], union_by_name=true)"
     else:
-        empty = ", ".join(f"CAST(NULL AS {'VARCHAR' if k == 'JSON' else k}) AS {_quoted(c)}" for c, k in columns.items())
+        empty = ", ".join(
+            f"CAST(NULL AS {'VARCHAR' if k == 'JSON' else k}) AS {_quoted(c)}" for c, k in columns.items()
+        )
         source = f"(SELECT {empty} LIMIT 0)"
     malformed = f"concat_ws(',', {said})" if said else "''"
-    engine.execute(f"CREATE OR REPLACE VIEW {_quoted('whole_' + name)} AS SELECT {shown}, {malformed} AS malformed FROM {source}")
+    engine.execute(
+        f"CREATE OR REPLACE VIEW {_quoted('whole_' + name)} AS SELECT {shown}, {malformed} AS malformed FROM {source}"
+    )
 
 
 def _derived(declaring: Suite, suites: Iterable[Suite]) -> dict[str, str]:
-    """What every table has of its rows, and what its suites derive; a name that is used twice with another meaning is refused there."""
-    nulls = ", ".join(f"CASE WHEN {_quoted(c)} IS NULL THEN '{c}' END" for c in declaring.columns if c not in declaring.nullable)
+    """What every table has of its rows, and what its suites derive."""
+    nulls = ", ".join(
+        f"CASE WHEN {_quoted(c)} IS NULL THEN '{c}' END" for c in declaring.columns if c not in declaring.nullable
+    )
     found = {"nulls": f"concat_ws(',', {nulls})"}
     for suite in suites:
         found |= suite.derived
