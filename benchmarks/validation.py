@@ -192,6 +192,7 @@ def _of_label(k: int, sealed: bool) -> Iterator[tuple[str, dict]]:
         },
     )
     for who in ("ana", "ben"):
+<<<<<<< HEAD
         yield (
             "annotations",
             {
@@ -228,6 +229,17 @@ def _of_label(k: int, sealed: bool) -> Iterator[tuple[str, dict]]:
         "language": language,
         "guideline": "answer/1",
     }
+=======
+        yield "annotations", {
+            "annotation_id": f"an_{k:022x}{who[:2]}", "batch_id": "b", "candidate_id": f"c{k}", "interaction_id": ix,
+            "kind": "answer",
+            "annotator": who, "role": "annotator", "value": canonical({"verdict": "wrong", "correction": target}).decode(),
+            "status": "submitted", "note": "", "guideline": "answer/1", "ts": arrived, "received": 0, "seconds": 9.0, "shown": "[]",
+            "source": "a", "native_id": "", "arrived": arrived,
+        }  # fmt: skip
+    common = {"interaction_id": ix, "beside": "", "group_id": gr, "arrived": arrived, "origin": "correction", "author": "approved",
+              "weight": 0.95, "copies": 1, "topic": topic, "language": language, "guideline": "answer/1"}  # fmt: skip
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     if sealed:
         yield (
             "holdout/evaluation",
@@ -256,6 +268,7 @@ def _of_label(k: int, sealed: bool) -> Iterator[tuple[str, dict]]:
             "action": target,
         },
     )
+<<<<<<< HEAD
     yield (
         "train/unpaired",
         common
@@ -304,6 +317,26 @@ def _of_label(k: int, sealed: bool) -> Iterator[tuple[str, dict]]:
             "ground_truth": right["content"],
         },
     )
+=======
+    yield "train/unpaired", common | {"example_id": f"ex_b{k:023x}", "origin": "verdict", "author": "model",
+    "prompt": where["messages"],
+                                      "completion": rejected, "label": k % 3 == 0}  # fmt: skip
+    if k % 2:
+        yield "train/preference", common | {
+            "example_id": f"ex_c{k:023x}", "prompt": where["messages"], "contexts": contexts, "chosen": chosen,
+            "rejected": rejected,
+            "tools": "[]", "chosen_action": target, "rejected_action": "",
+        }  # fmt: skip
+        yield "train/reward", common | {
+            "example_id": f"ex_d{k:023x}", "chosen": canonical([user, right]).decode(), "rejected": canonical([user,
+            said]).decode(),
+            "margin": 0.95,
+        }  # fmt: skip
+    yield "train/prompts", common | {
+        "example_id": f"ex_f{k:023x}", "prompt": where["messages"], "contexts": contexts,
+        "checks": canonical([{"check": "action", "value": target}]).decode(), "ground_truth": right["content"],
+    }  # fmt: skip
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
 
 # Drift

@@ -1,5 +1,10 @@
+<<<<<<< HEAD
 """A data set with nothing wrong in it: frozen by hand, made by the real stages, of every kind of question, on both sides of
 the wall.
+=======
+"""A data set with nothing wrong in it: frozen by hand, made by the real stages, of every kind of question, on both sides of the
+wall.
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
 rows = dataset(tmp_path, seed=3)      ->  tmp_path/{frozen,curated,dataset}, params.yaml; rows["sft"] -> its rows
 rewrite(tmp_path, "sft", changed)     ->  the same with one table changed, as nobody's stage would write it
@@ -79,8 +84,12 @@ class Chance:
 
 def dataset(root: Path, seed: int = 0, exchanges: int = 160, kinds: int = 1) -> dict[str, list[Any]]:
     """Write the folders, and give the rows of every table. Everything is drawn anew of each seed; beside `answer`, people
+<<<<<<< HEAD
     answered so
     many other `kinds` of question about every second exchange."""
+=======
+    answered so many other `kinds` of question about every second exchange."""
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     freeze(root, seed, exchanges, kinds)
     made = root / "frozen"
     with contextlib.chdir(root), contextlib.redirect_stderr(io.StringIO()) as told:
@@ -124,6 +133,7 @@ def _exchange(chance: Chance, k: int) -> Exchange:
         else []
     )
     return Exchange(
+<<<<<<< HEAD
         interaction_id=content_id("ix", chance.word(), k),
         arrived=NOON + k * 1_000_000,
         group_id=content_id("gr", question),
@@ -145,6 +155,15 @@ def _exchange(chance: Chance, k: int) -> Exchange:
         contexts=canonical(
             [{"id": "d1", "text": chance.text(10, 20)}, {"id": "d2", "text": chance.text(10, 20)}]
         ).decode(),
+=======
+        interaction_id=content_id("ix", chance.word(), k), arrived=NOON + k * 1_000_000, group_id=content_id("gr", question),
+        side=side, batch_id=f"bt_{k // 80}", part={"holdout": "audit_holdout", "straddles": "audit_open"}.get(side, ("audit_open",
+        "mined")[k % 2]),
+        propensity=0.5, session_id=f"s-{k}", user=f"u_{k % 17}", tenant="", ts=NOON + k, language=("en", "en", "de")[k % 3],
+        model_version="1", prompt_name="", messages=canonical([*before, {"role": "user", "content": question}]).decode(),
+        question=question, response=TEXT[served], outputs="[]",
+        contexts=canonical([{"id": "d1", "text": chance.text(10, 20)}, {"id": "d2", "text": chance.text(10, 20)}]).decode(),
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
         tools="[]",
     )
 
@@ -208,6 +227,7 @@ _VALUES: dict[str, Any] = {
 
 def _thumb(k: int, e: Exchange) -> Thumb:
     return Thumb(
+<<<<<<< HEAD
         feedback_id=content_id("fb", e.interaction_id),
         interaction_id=e.interaction_id,
         arrived=e.arrived,
@@ -219,3 +239,9 @@ def _thumb(k: int, e: Exchange) -> Thumb:
         ts=e.ts + 10,
         user_since=e.ts,
     )
+=======
+        feedback_id=content_id("fb", e.interaction_id), interaction_id=e.interaction_id, arrived=e.arrived, user=f"u_{k}",
+        tenant="",
+        name="thumb", polarity=(1, -1)[k % 2], comment="", ts=e.ts + 10, user_since=e.ts,
+    )  # fmt: skip
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd

@@ -349,11 +349,16 @@ PLANTS: dict[str, list[Plant]] = {
         plant("unknown_status", lambda r: {"status": "withdrawn"}),
         plant("no_annotator", lambda r: {"annotator": " "}),
         plant("bad_seconds", lambda r: {"seconds": -1.0}),
+<<<<<<< HEAD
         plant(
             "unknown_answer",
             lambda r: {"value": '{"correction":"no-such-answer","verdict":"wrong"}'},
             fits=lambda r: r["kind"] == "answer",
         ),
+=======
+        plant("unknown_answer", lambda r: {"value": '{"correction":"no-such-answer","verdict":"wrong"}'},
+        fits=lambda r: r["kind"] == "answer"),
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     ],
     "thumbs": [
         plant("null_value", lambda r: {"name": None}),

@@ -390,6 +390,95 @@ def test_a_table_that_is_not_there_is_refused(place: Place):
     assert (finding["table"], finding["code"]) == ("holdout_spans", "missing_table")
 
 
+# The wall
+
+
+def _asking(row: dict[str, Any], text: str) -> dict[str, Any]:
+    messages = orjson.loads(row["messages"])
+    last = max(k for k, m in enumerate(messages) if m["role"] == "user")
+    messages[last] = {**messages[last], "content": text}
+    return row | {"messages": canonical(messages).decode()}
+
+
+def test_planted_contamination_stops_the_snapshot_and_names_each_row_and_what_it_met(place: Place):
+    sealed = place.rows("evaluation")
+    questions = [orjson.loads(r["messages"])[-1]["content"] for r in sealed]
+    long = next(n for n, q in enumerate(questions) if len(q.split()) > 11)
+    place.change("sft", lambda rows: [
+        _asking(rows[0], questions[3]),
+        _asking(rows[1], "\u200b" + questions[4].upper().replace(" ", " - ") + "?!"),
+        _asking(rows[2], f"hello there, {questions[long]} and that is all for today"),
+        rows[3] | {"group_id": sealed[5]["group_id"]},
+        rows[4] | {"beside": sealed[6]["interaction_id"]},
+        *rows[5:],
+    ])
+    assert place.run() == 3
+    rows = place.rows("sft")
+    of = {
+        r["example_id"]: r["interaction_id"]
+        for name in clean.folders(place.root)
+        if name.startswith(("hold", "eval"))
+        for r in place.rows(name)
+    }
+    found = {
+        (r["code"], r["row"], of[r["seen"].split()[-1]])
+        for r in place.quarantined()
+        if r["code"] not in ("wrong_side", "wrong_group")
+    }
+    assert found == {
+        ("same_question", rows[0]["example_id"], sealed[3]["interaction_id"]),
+        ("same_question", rows[1]["example_id"], sealed[4]["interaction_id"]),
+        ("shared_passage", rows[2]["example_id"], sealed[long]["interaction_id"]),
+        ("shared_group", rows[3]["example_id"], sealed[5]["interaction_id"]),
+        ("shared_interaction", rows[4]["example_id"], sealed[6]["interaction_id"]),
+    }
+
+
+def test_words_that_everybody_says_give_nothing_away(place: Place):
+    greeting = "good morning dear support team i hope that you are well today"
+    (sealed, *_) = place.rows("evaluation")
+    place.change("evaluation", lambda rows: [_asking(rows[0], f"{greeting} ku"), *rows[1:]])
+    place.change("sft", lambda rows: [_asking(r, f"{greeting} {n}") for n, r in enumerate(rows)])
+    assert ("sft", "critical", "shared_passage") not in place.codes("sft")
+    place.change(
+        "sft",
+        lambda rows: [_asking(rows[0], f"{greeting} so"), *(_asking(r, f"so {n}") for n, r in enumerate(rows[1:]))],
+    )
+    assert ("sft", "critical", "shared_passage") in place.codes("sft"), (
+        f"one who says it alone met {sealed['example_id']}"
+    )
+
+
+def test_a_question_as_long_as_a_book_costs_no_memory(place: Place):
+    place.change("sft", lambda rows: [_asking(rows[0], "one word after the other " * 40_000), *rows[1:]])
+    assert place.codes("sft") == {("sft", "warning", "too_long")}
+
+
+# Against the snapshot before
+
+
+def test_slices_and_columns_that_changed_since_the_snapshot_before_are_warnings(place: Place):
+    assert place.run() == 0
+    shutil.copy(place.root / ARGUMENTS["profile"], place.root / "frozen/baseline.json")
+    assert place.run() == 0
+    assert place.document()["failed"] == {"critical": 0, "warning": 0, "info": 0}, "nothing has changed"
+    place.change(
+        "exchanges", lambda rows: [r | {"language": "fr" if n % 2 else r["language"]} for n, r in enumerate(rows)]
+    )
+    place.change("sft", lambda rows: [r | {"topic": "bike", "weight": 0.05} for r in rows])
+    assert place.run() == 0
+    failed = {
+        (f["table"], f["severity"], f["code"]): f["observed"] for f in place.document()["findings"] if not f["passed"]
+    }
+    assert set(failed) == {
+        ("exchanges", "warning", "imbalance"),
+        ("sft", "warning", "imbalance"),
+        ("sft", "warning", "drift"),
+    }
+    assert "-> 100.0%" in failed["sft", "warning", "imbalance"] and "median" in failed["sft", "warning", "drift"]
+    assert "fr 0.0% -> 50.0%" in failed["exchanges", "warning", "imbalance"]
+
+
 # Personal data
 
 
@@ -417,6 +506,7 @@ def test_a_hotline_of_ours_in_an_approved_answer_is_nobodys_personal_data(place:
 
 
 PERSONAL = (
+<<<<<<< HEAD
     "kim.lee@example.org",
     "DE89 3704 0044 0532 0130 00",
     "4111 1111 1111 1111",
@@ -427,6 +517,12 @@ PERSONAL = (
     "k\u200bim.lee@example.org",
     "+49 30 1234567",
 )
+=======
+    "kim.lee@example.org", "DE89 3704 0044 0532 0130 00", "4111 1111 1111 1111", "sk-proj-abcdefgh12345678XY",
+    "my ssn is 536-90-4399",
+    "192.168.17.33", "password=hunter2x", "k\u200bim.lee@example.org", "+49 30 1234567",
+)
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
 
 def test_what_redaction_would_find_is_found_wherever_it_stands(place: Place):
@@ -581,6 +677,7 @@ def test_a_check_that_crashes_never_passes_whatever_its_severity(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = _own_suites(tmp_path, monkeypatch)
+<<<<<<< HEAD
     sql = {
         "type": "unexpected_rows_expectation",
         "severity": "info",
@@ -595,6 +692,13 @@ def test_a_check_that_crashes_never_passes_whatever_its_severity(
         "description": "it is there",
         "kwargs": {"column": "no_such_column"},
     }
+=======
+    sql = {"type": "unexpected_rows_expectation", "severity": "info", "meta": {"code": "x"}, "description": "it is so",
+           "kwargs": {"unexpected_rows_query": "SELECT example_id FROM {batch} WHERE no_such_column"}}
+    column = {"type": "expect_column_values_to_not_be_null", "severity": "warning", "meta": {"code": "y"},
+    "description": "it is there",
+              "kwargs": {"column": "no_such_column"}}
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     (folder / "ours.json").write_bytes(orjson.dumps(OURS | {"expectations": [sql, column]}))
     assert place.run() == 3
     failed = [f for f in place.document()["findings"] if not f["passed"]]

@@ -40,8 +40,12 @@ NUMBERS = ("min_votes", "min_alpha", "max_tokens", "max_share", "max_class_share
 @dataclass(frozen=True, slots=True)
 class ValidateParams:
     """`min_rows`: "table: rows" of the tables that must not be empty; `drift_*`: from when on a column has changed since the
+<<<<<<< HEAD
     snapshot
     before; `quarantine`: failing rows that are written, of one expectation. The others are numbers that suites read."""
+=======
+    snapshot before; `quarantine`: failing rows that are written, of one expectation. The others are numbers that suites read."""
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
     min_rows: list[str]
     min_votes: int
@@ -173,6 +177,7 @@ def _run(
                 for o in outcomes:
                     empty = o.code == "too_few_rows" and not loaded[table].rows
                     finding = Finding(
+<<<<<<< HEAD
                         table,
                         CRITICAL if o.crashed else o.severity,
                         o.passed,
@@ -184,6 +189,13 @@ def _run(
                         suite.name,
                         o.crashed or o.observed,
                     )
+=======
+                        table, CRITICAL if o.crashed else o.severity, o.passed, o.type,
+                        f"{o.description} (the check itself crashed)" if o.crashed else o.description, o.count,
+                        [row for row, _ in o.rows[:SHOWN_ROWS]], "empty_table" if empty else o.code, suite.name,
+                        o.crashed or o.observed,
+                    )  # fmt: skip
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
                     findings.append(finding)
                     quarantined += [
                         {

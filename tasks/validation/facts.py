@@ -30,8 +30,13 @@ AGREEMENT = """
     CREATE TABLE agreement AS
     WITH said AS (
         SELECT kind, interaction_id, annotator, arg_max(CASE kind
+<<<<<<< HEAD
                    WHEN 'answer' THEN CASE WHEN value->>'verdict' = 'right' THEN 'right' ELSE coalesce(value->>'correction',
                    'wrong') END
+=======
+                   WHEN 'answer' THEN CASE WHEN value->>'verdict' = 'right' THEN 'right'
+                                           ELSE coalesce(value->>'correction', 'wrong') END
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
                    ELSE coalesce(value->>'action', value->>'grounded', value->>'intent', value->>'sentiment') END, ts) AS said
         FROM whole_annotations WHERE status = 'submitted' AND role <> 'expert' AND kind IN (SELECT kind FROM chosen)
         GROUP BY kind, interaction_id, annotator
@@ -91,6 +96,7 @@ def known(engine: Engine, frozen: Path) -> None:
 
 
 def changes(engine: Engine, found: Sequence[Change]) -> None:
+<<<<<<< HEAD
     schema = pa.schema(
         [
             ("name", pa.string()),
@@ -104,6 +110,11 @@ def changes(engine: Engine, found: Sequence[Change]) -> None:
             ("said", pa.string()),
         ]
     )
+=======
+    schema = pa.schema([("name", pa.string()), ("column_name", pa.string()), ("kind", pa.string()), ("psi", pa.float64()),
+                        ("kl", pa.float64()), ("ks", pa.float64()), ("p_value", pa.float64()), ("drifted", pa.bool_()),
+                        ("said", pa.string())])  # fmt: skip
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     rows = [
         {k: v for k, v in asdict(c).items() if k in schema.names} | {"name": c.table, "column_name": c.column}
         for c in found

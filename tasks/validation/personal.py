@@ -8,6 +8,7 @@ string. What stands in an approved answer, a hotline for one, is ours to give an
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tasks.redact.text import ROOMY, SCREEN, redacted
 from tasks.validation.suites import Suite
 
 BATCH = 8192
+DEPTH = 3  # of JSON text within JSON text
 _SCREEN = re2.compile(SCREEN.encode(), ROOMY)
 
 
@@ -32,8 +34,13 @@ def look(engine: Engine, name: str, suite: Suite, ours: set[tuple[str, str]]) ->
     columns = [c for c, kind in suite.columns.items() if kind == "JSON" or c in suite.texts]
     if not columns:
         return
+<<<<<<< HEAD
     # Each text begins on a line of its own, so that what has to begin a text or follow a space is seen in the middle of a
     # block too.
+=======
+    # Each text begins on a line of its own, so that what has to begin a text or follow a space is seen in the middle of a block
+    # too.
+>>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     texts = " || chr(10) || ".join(f"""coalesce("{c}", '')""" for c in columns)
     blocks = engine.execute(
         f"""SELECT "{suite.id}" AS id, chr(10) || bare({texts}) AS text FROM "whole_{name}" """
@@ -93,24 +100,22 @@ def _suspects(block: pa.RecordBatch) -> list[str]:
 
 
 def _strings(values: Iterable[str | None]) -> Iterator[str]:
-    """Every string in texts and in JSON texts, a call's arguments too."""
+    """Every string in texts and in JSON texts; what a tool was called with is JSON text within JSON text."""
     for value in values:
-        if not value:
-            continue
-        try:
-            opened = orjson.loads(value) if value[0] in "[{" else value
-        except orjson.JSONDecodeError:
-            opened = value
-        yield from _within(opened)
+        if value:
+            yield from _within(value, 0)
 
 
-def _within(value: Any) -> Iterator[str]:
+def _within(value: Any, depth: int) -> Iterator[str]:
     if isinstance(value, str):
         yield value
+        if value[:1] in ("[", "{") and depth < DEPTH:
+            with contextlib.suppress(orjson.JSONDecodeError):
+                yield from _within(orjson.loads(value), depth + 1)
     elif isinstance(value, list):
         for v in value:
-            yield from _within(v)
+            yield from _within(v, depth)
     elif isinstance(value, dict):
         for k, v in value.items():
             yield k
-            yield from _within(v)
+            yield from _within(v, depth)
