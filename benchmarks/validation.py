@@ -38,14 +38,9 @@ WORDS = [
     for b in ("ran", "tel", "sim", "dor", "pek", "lu", "vas")
 ]
 ARGUMENTS = {
-    "frozen": "frozen",
-    "curated": "curated",
-    "dataset": "dataset",
-    "report": "reports/validation.json",
-    "page": "reports/validation.md",
-    "profile": "reports/profile.json",
-    "quarantine": "reports/validation-quarantine.jsonl",
-}
+    "frozen": "frozen", "curated": "curated", "dataset": "dataset", "report": "reports/validation.json",
+    "page": "reports/validation.md", "profile": "reports/profile.json", "quarantine": "reports/validation-quarantine.jsonl",
+}  # fmt: skip
 
 
 def main() -> None:
@@ -74,23 +69,15 @@ def validated(root: Path) -> None:
     )
     arguments = [x for name, path in ARGUMENTS.items() for x in (f"--{name}", path)]
     started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        check=True,
-    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=root, capture_output=True, text=True,
+                          env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, check=True)  # fmt: skip
     rc, cpu, peak = json.loads(done.stdout.splitlines()[-1])
     document = json.loads((root / "reports/validation.json").read_bytes())
     sizes = {t: n for t, n in document["tables"].items() if n > 1000}
     print(done.stderr.strip()[-500:])
     print("rows:", ", ".join(f"{t} {n:,}" for t, n in sizes.items()))
-    print(
-        f"exit {rc}, {document['checked']} expectations, failed {document['failed']}; {cpu:.1f} CPU s,"
-        f" {time.perf_counter() - started:.1f} s, peak {peak:.0f} MiB"
-    )
+    print(f"exit {rc}, {document['checked']} expectations, failed {document['failed']}; {cpu:.1f} CPU s,"
+          f" {time.perf_counter() - started:.1f} s, peak {peak:.0f} MiB")  # fmt: skip
 
 
 def write(root: Path, rows: int) -> None:
@@ -102,29 +89,16 @@ def write(root: Path, rows: int) -> None:
     shutil.copy(ROOT / "params.yaml", root / "params.yaml")
     (root / "frozen" / "baseline.json").write_bytes(b"{}\n")
     shutil.copytree(ROOT / "data" / "guidelines", root / "frozen" / "guidelines", dirs_exist_ok=True)
-    write_jsonl(
-        root / "frozen" / "catalogue.jsonl",
-        [
-            {
-                "id": f"a{k}",
-                "kind": "answer",
-                "topic": t,
-                "title": f"A{k}",
-                "text": _text(random.Random(k), 60),
-                "source": "",
-            }
-            for k, t in enumerate(TOPICS * 10)
-        ],
-    )
+    write_jsonl(root / "frozen" / "catalogue.jsonl", [
+        {"id": f"a{k}", "kind": "answer", "topic": t, "title": f"A{k}", "text": _text(random.Random(k), 60), "source": ""}
+        for k, t in enumerate(TOPICS * 10)
+    ])  # fmt: skip
     places = {
-        "exchanges": (root / "frozen/exchanges", Exchange),
-        "annotations": (root / "frozen/annotations", Given),
-        "thumbs": (root / "frozen/thumbs", Thumb),
-        "labels": (root / "curated/labels", Curated),
-        "judgements": (root / "curated/judgements", CuratedJudgement),
-        "dropped": (root / "curated/dropped", Dropped),
+        "exchanges": (root / "frozen/exchanges", Exchange), "annotations": (root / "frozen/annotations", Given),
+        "thumbs": (root / "frozen/thumbs", Thumb), "labels": (root / "curated/labels", Curated),
+        "judgements": (root / "curated/judgements", CuratedJudgement), "dropped": (root / "curated/dropped", Dropped),
         "dropped_by_build": (root / "dataset/parquet/dropped", Dropped),
-    } | {f"{s}/{t.name}": (root / f"dataset/parquet/{s}/{t.name}", t.row) for t in TABLES.values() for s in t.sides}
+    } | {f"{s}/{t.name}": (root / f"dataset/parquet/{s}/{t.name}", t.row) for t in TABLES.values() for s in t.sides}  # fmt: skip
     writers = {name: shards.Writer(*place) for name, place in places.items()}
     for start in range(0, labels + sealed, BATCH):
         made = _made(range(start, min(start + BATCH, labels + sealed)), labels)
@@ -154,82 +128,16 @@ def _of_label(k: int, sealed: bool) -> Iterator[tuple[str, dict]]:
     topic, language, arrived = TOPICS[k % 4], ("en", "de")[k % 3 == 0], NOON + k * 1000
     contexts = canonical([{"id": f"d{j}", "text": _text(chance, 60)} for j in range(2)]).decode()
     ix, gr = f"ix_{k:024x}", f"gr_{k // 2 if not sealed else k:024x}"
-    where = {
-        "interaction_id": ix,
-        "arrived": arrived,
-        "group_id": gr,
-        "side": side,
-        "part": "audit_holdout" if sealed else "mined",
-        "propensity": 0.5,
-        "session_id": f"s{k}",
-        "user": f"u{k % 5000}",
-        "tenant": "",
-        "language": language,
-        "messages": canonical([user]).decode(),
-        "contexts": contexts,
-        "tools": "[]",
-        "question": question,
-        "response": served,
-        "outputs": "[]",
-    }
+    where = {"interaction_id": ix, "arrived": arrived, "group_id": gr, "side": side, "part": "audit_holdout" if sealed else "mined",
+             "propensity": 0.5, "session_id": f"s{k}", "user": f"u{k % 5000}", "tenant": "", "language": language,
+             "messages": canonical([user]).decode(), "contexts": contexts, "tools": "[]", "question": question, "response": served,
+             "outputs": "[]"}  # fmt: skip
     yield "exchanges", where | {"batch_id": "b", "ts": arrived, "model_version": "1", "prompt_name": ""}
     target = f"a{k % 40}"
-    yield (
-        "labels",
-        where
-        | {
-            "served": "",
-            "verdict": "wrong",
-            "target": target,
-            "target_text": right["content"],
-            "p_wrong": 0.95,
-            "p_target": 0.95,
-            "votes": 2,
-            "kind": "answer",
-            "topic": topic,
-            "annotators": '["ana","ben"]',
-            "guideline": "answer/1",
-        },
-    )
+    yield "labels", where | {"served": "", "verdict": "wrong", "target": target, "target_text": right["content"], "p_wrong": 0.95,
+                             "p_target": 0.95, "votes": 2, "kind": "answer", "topic": topic, "annotators": '["ana","ben"]',
+                             "guideline": "answer/1"}  # fmt: skip
     for who in ("ana", "ben"):
-<<<<<<< HEAD
-        yield (
-            "annotations",
-            {
-                "annotation_id": f"an_{k:022x}{who[:2]}",
-                "batch_id": "b",
-                "candidate_id": f"c{k}",
-                "interaction_id": ix,
-                "kind": "answer",
-                "annotator": who,
-                "role": "annotator",
-                "value": canonical({"verdict": "wrong", "correction": target}).decode(),
-                "status": "submitted",
-                "note": "",
-                "guideline": "answer/1",
-                "ts": arrived,
-                "received": 0,
-                "seconds": 9.0,
-                "shown": "[]",
-                "source": "a",
-                "native_id": "",
-                "arrived": arrived,
-            },
-        )
-    common = {
-        "interaction_id": ix,
-        "beside": "",
-        "group_id": gr,
-        "arrived": arrived,
-        "origin": "correction",
-        "author": "approved",
-        "weight": 0.95,
-        "copies": 1,
-        "topic": topic,
-        "language": language,
-        "guideline": "answer/1",
-    }
-=======
         yield "annotations", {
             "annotation_id": f"an_{k:022x}{who[:2]}", "batch_id": "b", "candidate_id": f"c{k}", "interaction_id": ix,
             "kind": "answer",
@@ -239,23 +147,11 @@ def _of_label(k: int, sealed: bool) -> Iterator[tuple[str, dict]]:
         }  # fmt: skip
     common = {"interaction_id": ix, "beside": "", "group_id": gr, "arrived": arrived, "origin": "correction", "author": "approved",
               "weight": 0.95, "copies": 1, "topic": topic, "language": language, "guideline": "answer/1"}  # fmt: skip
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     if sealed:
-        yield (
-            "holdout/evaluation",
-            common
-            | {
-                "example_id": f"ex_e{k:023x}",
-                "origin": "label",
-                "messages": where["messages"],
-                "contexts": contexts,
-                "target": target,
-                "target_text": right["content"],
-                "kind": "answer",
-                "offered": "[]",
-                "rubric": "",
-            },
-        )
+        yield "holdout/evaluation", common | {
+            "example_id": f"ex_e{k:023x}", "origin": "label", "messages": where["messages"], "contexts": contexts, "target": target,
+            "target_text": right["content"], "kind": "answer", "offered": "[]", "rubric": "",
+        }  # fmt: skip
         return
     chosen, rejected = (canonical([m]).decode() for m in (right, said))
     yield (
@@ -268,56 +164,6 @@ def _of_label(k: int, sealed: bool) -> Iterator[tuple[str, dict]]:
             "action": target,
         },
     )
-<<<<<<< HEAD
-    yield (
-        "train/unpaired",
-        common
-        | {
-            "example_id": f"ex_b{k:023x}",
-            "origin": "verdict",
-            "author": "model",
-            "prompt": where["messages"],
-            "completion": rejected,
-            "label": k % 3 == 0,
-        },
-    )
-    if k % 2:
-        yield (
-            "train/preference",
-            common
-            | {
-                "example_id": f"ex_c{k:023x}",
-                "prompt": where["messages"],
-                "contexts": contexts,
-                "chosen": chosen,
-                "rejected": rejected,
-                "tools": "[]",
-                "chosen_action": target,
-                "rejected_action": "",
-            },
-        )
-        yield (
-            "train/reward",
-            common
-            | {
-                "example_id": f"ex_d{k:023x}",
-                "chosen": canonical([user, right]).decode(),
-                "rejected": canonical([user, said]).decode(),
-                "margin": 0.95,
-            },
-        )
-    yield (
-        "train/prompts",
-        common
-        | {
-            "example_id": f"ex_f{k:023x}",
-            "prompt": where["messages"],
-            "contexts": contexts,
-            "checks": canonical([{"check": "action", "value": target}]).decode(),
-            "ground_truth": right["content"],
-        },
-    )
-=======
     yield "train/unpaired", common | {"example_id": f"ex_b{k:023x}", "origin": "verdict", "author": "model",
     "prompt": where["messages"],
                                       "completion": rejected, "label": k % 3 == 0}  # fmt: skip
@@ -336,7 +182,6 @@ def _of_label(k: int, sealed: bool) -> Iterator[tuple[str, dict]]:
         "example_id": f"ex_f{k:023x}", "prompt": where["messages"], "contexts": contexts,
         "checks": canonical([{"check": "action", "value": target}]).decode(), "ground_truth": right["content"],
     }  # fmt: skip
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
 
 # Drift

@@ -60,17 +60,9 @@ class DuckDBDatasource(SQLDatasource):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-<<<<<<< HEAD
-    """What became of one expectation. A crash is no pass: `crashed` says why, '' where it ran. `rows` are ids of failing
-    rows, each with
-    what was seen there ('' where the expectation doesn't say), as many as were asked for; `count` all of them. `observed` is
-    the value
-    that failed where no row is to blame."""
-=======
     """What became of one expectation. A crash is no pass: `crashed` says why, '' where it ran. `rows` are ids of failing rows,
     each with what was seen there ('' where the expectation doesn't say), as many as were asked for; `count` all of them.
     `observed` is the value that failed where no row is to blame."""
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
     type: str
     severity: str
@@ -136,14 +128,8 @@ def checker(database: Path, settings: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _built(expectation: dict[str, Any], number: int, table: str, id: str) -> Any:
-<<<<<<< HEAD
-    """{batch}, {table} and {id} in texts are those of the table at hand. Great Expectations would put a subquery with an
-    alias of its own
-    for {batch}, which no query that gives the table a name could take: it gets its {batch} in a comment.
-=======
     """{batch}, {table} and {id} in texts are those of the table at hand. Great Expectations would put a subquery with an alias of
     its own for {batch}, which no query that gives the table a name could take: it gets its {batch} in a comment.
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     """
     names = {"{batch}": f'"{table}"', "{table}": table, "{id}": id}
     kwargs = dict(expectation["kwargs"])

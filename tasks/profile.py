@@ -31,15 +31,9 @@ BIN = """CASE WHEN {x} IS NULL OR isnan({x}) THEN NULL WHEN abs({x}) <= 1 THEN C
 
 @dataclass(frozen=True, slots=True)
 class Change:
-<<<<<<< HEAD
-    """One column against the snapshot before. `psi` (population stability index) and `kl` (nats) over bins, `ks` the
-    distance of the
-    distributions of a number; `p_value` by chi squared, corrected for all columns; `drifted`: both the test and the size say so."""
-=======
     """One column against the snapshot before. `psi` (population stability index) and `kl` (nats) over bins, `ks` the distance of
     the distributions of a number; `p_value` by chi squared, corrected for all columns; `drifted`: both the test and the size say
     so."""
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
     table: str
     column: str
@@ -119,12 +113,7 @@ def _change(
 
 
 def _aligned(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[list[str], np.ndarray, np.ndarray]:
-<<<<<<< HEAD
-    """The bins of two columns side by side; a bin that is rare in both, or that one side did not count apart, is among
-    '(other)'."""
-=======
     """The bins of two columns side by side. What is rare in both, or was not counted apart on one side, is '(other)'."""
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     left, right = _counts(a), _counts(b)
     apart = set(left) | set(right)
     for mine, all_told in ((left, a.get("other", 0) == 0), (right, b.get("other", 0) == 0)):

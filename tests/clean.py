@@ -1,10 +1,5 @@
-<<<<<<< HEAD
-"""A data set with nothing wrong in it: frozen by hand, made by the real stages, of every kind of question, on both sides of
-the wall.
-=======
 """A data set with nothing wrong in it: frozen by hand, made by the real stages, of every kind of question, on both sides of the
 wall.
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
 rows = dataset(tmp_path, seed=3)      ->  tmp_path/{frozen,curated,dataset}, params.yaml; rows["sft"] -> its rows
 rewrite(tmp_path, "sft", changed)     ->  the same with one table changed, as nobody's stage would write it
@@ -35,14 +30,9 @@ from tests.handmade import CATALOGUE, NOON, TEXT, annotation, given
 from tests.imports import ROOT
 
 ROWS = {
-    "exchanges": Exchange,
-    "annotations": Given,
-    "thumbs": Thumb,
-    "labels": Curated,
-    "judgements": CuratedJudgement,
-    "dropped": Dropped,
-    "dropped_by_build": Dropped,
-}
+    "exchanges": Exchange, "annotations": Given, "thumbs": Thumb, "labels": Curated, "judgements": CuratedJudgement,
+    "dropped": Dropped, "dropped_by_build": Dropped,
+}  # fmt: skip
 PEOPLE = ("ana", "ben", "cem")
 SYLLABLES = ("ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo", "wu", "za")
 QUARTER = 4  # one exchange in so many is on the holdout side
@@ -84,12 +74,7 @@ class Chance:
 
 def dataset(root: Path, seed: int = 0, exchanges: int = 160, kinds: int = 1) -> dict[str, list[Any]]:
     """Write the folders, and give the rows of every table. Everything is drawn anew of each seed; beside `answer`, people
-<<<<<<< HEAD
-    answered so
-    many other `kinds` of question about every second exchange."""
-=======
     answered so many other `kinds` of question about every second exchange."""
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     freeze(root, seed, exchanges, kinds)
     made = root / "frozen"
     with contextlib.chdir(root), contextlib.redirect_stderr(io.StringIO()) as told:
@@ -114,10 +99,9 @@ def freeze(root: Path, seed: int, exchanges: int, kinds: int) -> None:
     write_jsonl(frozen / "questions.jsonl", [])
     ranked = [{"interaction_id": e.interaction_id, "answers": _ranked(e)} for e in made]
     write_jsonl(frozen / "answers.jsonl", ranked)
-    write_jsonl(
-        frozen / "regression.jsonl",
-        [{"cluster_id": "cl_1", "cluster": "pause · winter", "interactions": [e.interaction_id for e in train[:40]]}],
-    )
+    write_jsonl(frozen / "regression.jsonl", [
+        {"cluster_id": "cl_1", "cluster": "pause · winter", "interactions": [e.interaction_id for e in train[:40]]}
+    ])  # fmt: skip
     (frozen / "baseline.json").write_bytes(b"{}\n")
     shutil.copytree(ROOT / "data" / "guidelines", frozen / "guidelines")
 
@@ -133,29 +117,6 @@ def _exchange(chance: Chance, k: int) -> Exchange:
         else []
     )
     return Exchange(
-<<<<<<< HEAD
-        interaction_id=content_id("ix", chance.word(), k),
-        arrived=NOON + k * 1_000_000,
-        group_id=content_id("gr", question),
-        side=side,
-        batch_id=f"bt_{k // 80}",
-        part={"holdout": "audit_holdout", "straddles": "audit_open"}.get(side, ("audit_open", "mined")[k % 2]),
-        propensity=0.5,
-        session_id=f"s-{k}",
-        user=f"u_{k % 17}",
-        tenant="",
-        ts=NOON + k,
-        language=("en", "en", "de")[k % 3],
-        model_version="1",
-        prompt_name="",
-        messages=canonical([*before, {"role": "user", "content": question}]).decode(),
-        question=question,
-        response=TEXT[served],
-        outputs="[]",
-        contexts=canonical(
-            [{"id": "d1", "text": chance.text(10, 20)}, {"id": "d2", "text": chance.text(10, 20)}]
-        ).decode(),
-=======
         interaction_id=content_id("ix", chance.word(), k), arrived=NOON + k * 1_000_000, group_id=content_id("gr", question),
         side=side, batch_id=f"bt_{k // 80}", part={"holdout": "audit_holdout", "straddles": "audit_open"}.get(side, ("audit_open",
         "mined")[k % 2]),
@@ -163,9 +124,8 @@ def _exchange(chance: Chance, k: int) -> Exchange:
         model_version="1", prompt_name="", messages=canonical([*before, {"role": "user", "content": question}]).decode(),
         question=question, response=TEXT[served], outputs="[]",
         contexts=canonical([{"id": "d1", "text": chance.text(10, 20)}, {"id": "d2", "text": chance.text(10, 20)}]).decode(),
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
         tools="[]",
-    )
+    )  # fmt: skip
 
 
 def _answers(chance: Chance, k: int, e: Exchange, wide: int) -> list[Given]:
@@ -180,22 +140,13 @@ def _answers(chance: Chance, k: int, e: Exchange, wide: int) -> list[Given]:
             kind = kinds[(k // 2 + n) % len(kinds)]
             values[kind] = _VALUES[kind](e, k)
     return [
-        given(
-            annotation(
-                str(k),
-                who,
-                value=value,
-                annotation_id=content_id("an", e.interaction_id, kind, who),
-                interaction_id=e.interaction_id,
-                kind=kind,
-                guideline=f"{kind}/1",
-                ts=NOON + k + n,
-                received=0,
-            )
-        )
+        given(annotation(
+            str(k), who, value=value, annotation_id=content_id("an", e.interaction_id, kind, who), interaction_id=e.interaction_id,
+            kind=kind, guideline=f"{kind}/1", ts=NOON + k + n, received=0,
+        ))
         for kind, value in values.items()
         for n, who in enumerate(PEOPLE)
-    ]
+    ]  # fmt: skip
 
 
 def _span(text: str, label: str) -> dict[str, Any]:
@@ -227,21 +178,7 @@ _VALUES: dict[str, Any] = {
 
 def _thumb(k: int, e: Exchange) -> Thumb:
     return Thumb(
-<<<<<<< HEAD
-        feedback_id=content_id("fb", e.interaction_id),
-        interaction_id=e.interaction_id,
-        arrived=e.arrived,
-        user=f"u_{k}",
-        tenant="",
-        name="thumb",
-        polarity=(1, -1)[k % 2],
-        comment="",
-        ts=e.ts + 10,
-        user_since=e.ts,
-    )
-=======
         feedback_id=content_id("fb", e.interaction_id), interaction_id=e.interaction_id, arrived=e.arrived, user=f"u_{k}",
         tenant="",
         name="thumb", polarity=(1, -1)[k % 2], comment="", ts=e.ts + 10, user_since=e.ts,
     )  # fmt: skip
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd

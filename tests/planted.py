@@ -258,17 +258,12 @@ def _both(changed: Row, row: Row) -> Row:
 _OWN: dict[str, list[Plant]] = {
     "sft": [
         plant("no_answer", lambda r: {"messages": _json(orjson.loads(r["messages"])[:-1])}),
-        UNKNOWN,
-        plant("unknown_answer", lambda r: {"action": "no-such-answer"}),
-        plant(
-            "learns_nothing",
-            lambda r: {"messages": _json([*(m := orjson.loads(r["messages"]))[:-1], {**m[-1], "weight": 0}])},
-        ),
+        UNKNOWN, plant("unknown_answer", lambda r: {"action": "no-such-answer"}),
+        plant("learns_nothing", lambda r: {"messages": _json([*(m := orjson.loads(r["messages"]))[:-1], {**m[-1], "weight": 0}])}),
         *answers("messages"),
     ],
     "preference": [
-        NO_QUESTION,
-        UNKNOWN,
+        NO_QUESTION, UNKNOWN,
         plant("no_answer", lambda r: {"rejected": _json([_user("not so")])}),
         plant("same_answers", lambda r: {"rejected": r["chosen"]}),
         plant("unknown_answer", lambda r: {"chosen_action": "no-such-answer"}),
@@ -276,8 +271,7 @@ _OWN: dict[str, list[Plant]] = {
         *answers("chosen"),
     ],
     "unpaired": [
-        NO_QUESTION,
-        UNKNOWN,
+        NO_QUESTION, UNKNOWN,
         plant("no_answer", lambda r: {"completion": _json([_user("not so")])}),
         plant("empty_answer", lambda r: _ends("completion", " ", r), fits=lambda r: r["label"]),
         plant("control_characters", lambda r: _ends("completion", "so \u0000", r), fits=lambda r: r["label"]),
@@ -296,29 +290,20 @@ _OWN: dict[str, list[Plant]] = {
         plant("unknown_check", lambda r: {"checks": '[{"check":"mood","value":1}]'}),
         plant("control_characters", lambda r: {"ground_truth": "so \u202e it goes"}),
     ],
-    "safety": _SAFETY,
-    "grounding": _GROUNDING,
-    "retrieval": _RETRIEVAL,
-    "spans": _SPANS,
-    "classification": _CLASSIFICATION,
+    "safety": _SAFETY, "grounding": _GROUNDING, "retrieval": _RETRIEVAL, "spans": _SPANS, "classification": _CLASSIFICATION,
     "rubric": _RUBRIC,
     "evaluation": [
-        ENDS_MESSAGES,
-        BAD_TARGET,
+        ENDS_MESSAGES, BAD_TARGET,
         plant("no_truth", lambda r: {"target": "", "target_text": ""}),
-        plant(
-            "nothing_to_choose",
-            lambda r: {"offered": _json([{"text": "a", "right": True}, {"text": "b", "right": True}])},
-        ),
+        plant("nothing_to_choose", lambda r: {"offered": _json([{"text": "a", "right": True}, {"text": "b", "right": True}])}),
     ],
     "regression": [
-        ENDS_MESSAGES,
-        BAD_TARGET,
+        ENDS_MESSAGES, BAD_TARGET,
         plant("no_truth", lambda r: {"target": "", "target_text": ""}),
         plant("no_cluster", lambda r: {"cluster_id": ""}),
         plant("seen_after_all", lambda r: {"seen": False}),
     ],
-}
+}  # fmt: skip
 PLACED = [
     plant("no_such_interaction", lambda r: {"interaction_id": "ix_nowhere"}),
     plant("wrong_group", lambda r: {"group_id": "gr_of_nobody"}),
@@ -349,16 +334,8 @@ PLANTS: dict[str, list[Plant]] = {
         plant("unknown_status", lambda r: {"status": "withdrawn"}),
         plant("no_annotator", lambda r: {"annotator": " "}),
         plant("bad_seconds", lambda r: {"seconds": -1.0}),
-<<<<<<< HEAD
-        plant(
-            "unknown_answer",
-            lambda r: {"value": '{"correction":"no-such-answer","verdict":"wrong"}'},
-            fits=lambda r: r["kind"] == "answer",
-        ),
-=======
         plant("unknown_answer", lambda r: {"value": '{"correction":"no-such-answer","verdict":"wrong"}'},
         fits=lambda r: r["kind"] == "answer"),
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     ],
     "thumbs": [
         plant("null_value", lambda r: {"name": None}),
@@ -396,4 +373,4 @@ PLANTS: dict[str, list[Plant]] = {
         for side in t.sides
         for name in [f"{HOLDOUT}_{t.name}" if side == HOLDOUT and TRAIN in t.sides else t.name]
     },
-}
+}  # fmt: skip

@@ -25,35 +25,17 @@ from tests import clean
 from tests.imports import ROOT
 from tests.planted import PLANTS, World
 
-pytestmark = pytest.mark.slow  # Great Expectations takes five seconds to import, and as many to look at a data set
+pytestmark = pytest.mark.slow  # Great Expectations takes seconds to import, and as many to look at a data set
 ARGUMENTS = {
-    "frozen": "frozen",
-    "curated": "curated",
-    "dataset": "dataset",
-    "report": "reports/validation.json",
-    "page": "reports/validation.md",
-    "profile": "reports/profile.json",
-    "quarantine": "reports/validation-quarantine.jsonl",
-}
+    "frozen": "frozen", "curated": "curated", "dataset": "dataset", "report": "reports/validation.json",
+    "page": "reports/validation.md", "profile": "reports/profile.json", "quarantine": "reports/validation-quarantine.jsonl",
+}  # fmt: skip
 COMMAND = [x for name, path in ARGUMENTS.items() for x in (f"--{name}", path)]
 # Found in a table as a whole, or in several rows at once: planted one by one below.
 OF_TABLES = {
-    "too_few_rows",
-    "one_row",
-    "all_duplicates",
-    "single_class",
-    "one_sided",
-    "one_answer",
-    "imbalance",
-    "drift",
-    "duplicate_id",
-    "duplicate_interaction",
-    "judged_twice",
-    "answered_twice",
-    "malformed_json",
-    "few_groups",
-    "disagreement",
-}
+    "too_few_rows", "one_row", "all_duplicates", "single_class", "one_sided", "one_answer", "imbalance", "drift", "duplicate_id",
+    "duplicate_interaction", "judged_twice", "answered_twice", "malformed_json", "few_groups", "disagreement",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +200,7 @@ def test_too_few_rows_are_refused_with_their_number(place: Place):
         (lambda rows: [r | {k: rows[0][k] for k in ("messages", "action")} for r in rows], "all_duplicates"),
         (lambda rows: [r | {"messages": _answered(r["messages"], rows[0]["messages"])} for r in rows], "single_class"),
     ],
-)
+)  # fmt: skip
 def test_a_data_set_that_teaches_one_thing_only_is_refused_with_a_reason(place: Place, kept: Callable, code: str):
     place.change("sft", kept)
     found = place.codes("sft", min_rows=["sft: 1"])
@@ -288,13 +270,10 @@ def test_people_who_agree_by_chance_only_are_a_warning(place: Place):
         {"verdict": "wrong", "correction": "battery"},
     ]
     by = {"ana": 0, "ben": 1, "cem": 2}
-    place.change(
-        "annotations",
-        lambda rows: [
-            r | ({"value": canonical(choices[(n + by[r["annotator"]]) % 3]).decode()} if r["kind"] == "answer" else {})
-            for n, r in enumerate(rows)
-        ],
-    )
+    place.change("annotations", lambda rows: [
+        r | ({"value": canonical(choices[(n + by[r["annotator"]]) % 3]).decode()} if r["kind"] == "answer" else {})
+        for n, r in enumerate(rows)
+    ])  # fmt: skip
     (finding,) = place.broken("annotations")
     assert (finding.severity, finding.code) == ("warning", "disagreement")
     assert finding.observed.startswith("answer: alpha")
@@ -411,7 +390,7 @@ def test_planted_contamination_stops_the_snapshot_and_names_each_row_and_what_it
         rows[3] | {"group_id": sealed[5]["group_id"]},
         rows[4] | {"beside": sealed[6]["interaction_id"]},
         *rows[5:],
-    ])
+    ])  # fmt: skip
     assert place.run() == 3
     rows = place.rows("sft")
     of = {
@@ -506,23 +485,10 @@ def test_a_hotline_of_ours_in_an_approved_answer_is_nobodys_personal_data(place:
 
 
 PERSONAL = (
-<<<<<<< HEAD
-    "kim.lee@example.org",
-    "DE89 3704 0044 0532 0130 00",
-    "4111 1111 1111 1111",
-    "sk-proj-abcdefgh12345678XY",
-    "my ssn is 536-90-4399",
-    "192.168.17.33",
-    "password=hunter2x",
-    "k\u200bim.lee@example.org",
-    "+49 30 1234567",
-)
-=======
     "kim.lee@example.org", "DE89 3704 0044 0532 0130 00", "4111 1111 1111 1111", "sk-proj-abcdefgh12345678XY",
     "my ssn is 536-90-4399",
     "192.168.17.33", "password=hunter2x", "k\u200bim.lee@example.org", "+49 30 1234567",
-)
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
+)  # fmt: skip
 
 
 def test_what_redaction_would_find_is_found_wherever_it_stands(place: Place):
@@ -635,15 +601,10 @@ OURS = {
     "name": "ours",
     "meta": {"tables": ["sft"], "id": "example_id", "derived": {"names_a_rival": "contains(lower(taught), 'acme')"}},
     "expectations": [
-        {
-            "type": "expect_column_values_to_be_in_set",
-            "severity": "critical",
-            "meta": {"code": "names_a_rival"},
-            "description": "no answer names a rival",
-            "kwargs": {"column": "names_a_rival", "value_set": [False]},
-        }
+        {"type": "expect_column_values_to_be_in_set", "severity": "critical", "meta": {"code": "names_a_rival"},
+         "description": "no answer names a rival", "kwargs": {"column": "names_a_rival", "value_set": [False]}}
     ],
-}
+}  # fmt: skip
 
 
 def test_a_team_adds_a_suite_by_adding_a_file(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -677,28 +638,11 @@ def test_a_check_that_crashes_never_passes_whatever_its_severity(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = _own_suites(tmp_path, monkeypatch)
-<<<<<<< HEAD
-    sql = {
-        "type": "unexpected_rows_expectation",
-        "severity": "info",
-        "meta": {"code": "x"},
-        "description": "it is so",
-        "kwargs": {"unexpected_rows_query": "SELECT example_id FROM {batch} WHERE no_such_column"},
-    }
-    column = {
-        "type": "expect_column_values_to_not_be_null",
-        "severity": "warning",
-        "meta": {"code": "y"},
-        "description": "it is there",
-        "kwargs": {"column": "no_such_column"},
-    }
-=======
     sql = {"type": "unexpected_rows_expectation", "severity": "info", "meta": {"code": "x"}, "description": "it is so",
-           "kwargs": {"unexpected_rows_query": "SELECT example_id FROM {batch} WHERE no_such_column"}}
+           "kwargs": {"unexpected_rows_query": "SELECT example_id FROM {batch} WHERE no_such_column"}}  # fmt: skip
     column = {"type": "expect_column_values_to_not_be_null", "severity": "warning", "meta": {"code": "y"},
     "description": "it is there",
-              "kwargs": {"column": "no_such_column"}}
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
+              "kwargs": {"column": "no_such_column"}}  # fmt: skip
     (folder / "ours.json").write_bytes(orjson.dumps(OURS | {"expectations": [sql, column]}))
     assert place.run() == 3
     failed = [f for f in place.document()["findings"] if not f["passed"]]
@@ -714,14 +658,8 @@ def test_a_check_that_crashes_never_passes_whatever_its_severity(
         ({"meta": {"tables": ["sfd"], "id": "example_id"}}, "no table 'sfd'"),
         ({"meta": {"tables": ["sft"]}}, "no 'id' column"),
         ({"meta": {"tables": ["sft"], "id": "example_id", "colums": {}}}, "no key 'colums'"),
-        (
-            {"meta": {"tables": ["sft"], "id": "example_id", "columns": {"example_id": "VARCHAR"}}},
-            "declared by ours.json already",
-        ),
-        (
-            {"meta": {"tables": ["sft"], "id": "example_id", "includes": ["everything"]}},
-            "nothing to include as 'everything'",
-        ),
+        ({"meta": {"tables": ["sft"], "id": "example_id", "columns": {"example_id": "VARCHAR"}}}, "declared by ours.json already"),
+        ({"meta": {"tables": ["sft"], "id": "example_id", "includes": ["everything"]}}, "nothing to include as 'everything'"),
         ({"meta": {"tables": ["sft"], "id": "example_id", "derived": {"x": "no_such_word(taught)"}}}, "no_such_word"),
         ({"expectations": {}}, "no list of 'expectations'"),
         ({"expectations": [{}]}, "no 'type'"),
@@ -730,7 +668,7 @@ def test_a_check_that_crashes_never_passes_whatever_its_severity(
         ({"expectations": [OURS["expectations"][0] | {"type": "expect_the_best"}]}, "no expectation expect_the_best"),
         ({"expectations": [OURS["expectations"][0] | {"kwargs": {"colum": "x"}}]}, "colum"),
     ],
-)
+)  # fmt: skip
 def test_a_malformed_suite_is_refused_with_its_name_and_what_to_mend(
     place: Place,
     tmp_path: Path,

@@ -16,39 +16,26 @@ from tests.browser import chromium
 
 # What has made pages run a stranger's code: markup, attributes, endings of elements, entities, schemes, and characters that hide.
 HOSTILE = (
-    "<script>alert(1)</script>",
-    "</style><script>alert(1)</script>",
-    "</title><img src=x onerror=alert(1)>",
+    "<script>alert(1)</script>", "</style><script>alert(1)</script>", "</title><img src=x onerror=alert(1)>",
     '"><svg onload=alert(1)>',
-    "' onmouseover='alert(1)",
-    "<iframe srcdoc='<script>alert(1)</script>'>",
-    "javascript:alert(1)",
+    "' onmouseover='alert(1)", "<iframe srcdoc='<script>alert(1)</script>'>", "javascript:alert(1)",
     "<a href=javascript:alert(1)>x</a>",
-    "<!--<img src=x onerror=alert(1)>-->",
-    "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "<!--<img src=x onerror=alert(1)>-->", "&lt;script&gt;alert(1)&lt;/script&gt;",
     "<math><mi//xlink:href='data:x,<script>alert(1)</script>'>",
-    "{{constructor.constructor('alert(1)')()}}",
-    "\u202e<b>txt",
-    "\u0000<img src=x onerror=alert(1)>",
+    "{{constructor.constructor('alert(1)')()}}", "\u202e<b>txt", "\u0000<img src=x onerror=alert(1)>",
     "]]><script>alert(1)</script>",
-    "<link rel=stylesheet href=//evil.example/x.css>",
-    "<meta http-equiv=refresh content='0;url=//evil.example'>",
+    "<link rel=stylesheet href=//evil.example/x.css>", "<meta http-equiv=refresh content='0;url=//evil.example'>",
     "<base href=//evil.example>",
-)
+)  # fmt: skip
 ROWS = {"sft": 812, "evaluation": 140, "holdout_classification": 3}
 
 
 def finding(passed: bool = False, severity: str = CRITICAL, **changes: Any) -> Finding:
     values = {
-        "table": "sft",
-        "expectation": "unexpected_rows_expectation",
-        "why": "no row shares its group with a sealed row",
+        "table": "sft", "expectation": "unexpected_rows_expectation", "why": "no row shares its group with a sealed row",
         "count": 37,
-        "rows": [f"ex_{n:024x}" for n in range(20)],
-        "code": "shared_group",
-        "suite": "sft",
-        "observed": "",
-    }
+        "rows": [f"ex_{n:024x}" for n in range(20)], "code": "shared_group", "suite": "sft", "observed": "",
+    }  # fmt: skip
     return Finding(severity=severity, passed=passed, **values | changes)
 
 
@@ -59,25 +46,12 @@ def shown(findings: list[Finding], tables: dict[str, int] = ROWS) -> dict[str, A
 
 MANY = [
     finding(),
-    finding(
-        severity=WARNING,
-        code="imbalance",
-        count=0,
-        rows=[],
-        why="slices have the shares that they had in the snapshot before",
-        observed="topic (PSI 0.41): billing 40.0% -> 12.0%, bike 20.0% -> 44.0%",
-    ),
+    finding(severity=WARNING, code="imbalance", count=0, rows=[], why="slices have the shares that they had in the snapshot before",
+            observed="topic (PSI 0.41): billing 40.0% -> 12.0%, bike 20.0% -> 44.0%"),
     finding(True, code="duplicate_id", why="an id is the id of one row", count=0, rows=[]),
     finding(True, table="evaluation", code="no_truth", why="every row can be judged", count=0, rows=[]),
-    finding(
-        True,
-        table="holdout_classification",
-        code="unknown_option",
-        why="labels are those of the guideline",
-        count=0,
-        rows=[],
-    ),
-]
+    finding(True, table="holdout_classification", code="unknown_option", why="labels are those of the guideline", count=0, rows=[]),
+]  # fmt: skip
 BEFORE = [
     Past(
         "snapshot-22d82ccb",
@@ -110,54 +84,18 @@ def test_no_value_becomes_markup(evil: str):
         shown([found, finding(True, table=evil, why=evil)], {evil: 3}), [Past(evil, shown([found], {evil: 2}))]
     )
     assert {t.lower() for t in re.findall(r"<\s*([a-zA-Z!][\w-]*)", whole)} <= {
-        "!doctype",
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "main",
-        "h1",
-        "h2",
-        "h3",
-        "p",
-        "section",
-        "span",
-        "code",
+        "!doctype", "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "section", "span", "code",
         "div",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "details",
-        "summary",
-        "ul",
-        "li",
-    }
+        "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "ul", "li",
+    }  # fmt: skip
     attributes = {m for tag in re.findall(r"<[a-z][^>]*>", whole) for m in re.findall(r"\s([\w-]+)=\"", tag)}
     assert attributes <= {"lang", "charset", "http-equiv", "content", "name", "class"}
 
 
 def test_an_older_report_without_tables_or_codes_can_be_history():
-    old = {
-        "success": True,
-        "checked": 41,
-        "failed": {"critical": 0, "warning": 1, "info": 0},
-        "findings": [
-            {
-                "table": "sft",
-                "severity": "warning",
-                "passed": False,
-                "expectation": "x",
-                "why": "spread",
-                "count": 1,
-                "rows": [],
-            }
-        ],
-    }
+    old = {"success": True, "checked": 41, "failed": {"critical": 0, "warning": 1, "info": 0},
+           "findings": [{"table": "sft", "severity": "warning", "passed": False, "expectation": "x", "why": "spread", "count": 1,
+           "rows": []}]}  # fmt: skip
     assert "sft: spread" in page(shown(MANY), [Past("snapshot-1", old)])
 
 

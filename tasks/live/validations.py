@@ -16,12 +16,7 @@ MOST = 30
 
 def history(workspace: Workspace, most: int = MOST) -> list[Past]:
     """What validation said of the published snapshots that HEAD contains, the newest first; without those that say what the
-<<<<<<< HEAD
-    workspace
-    says now, so that showing the same snapshot again gives the same page."""
-=======
     workspace says now, so that showing the same snapshot again gives the same page."""
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     now = snapshot.report(workspace, "validation")
     found = []
     for s in snapshot.history(workspace):
@@ -34,12 +29,7 @@ def history(workspace: Workspace, most: int = MOST) -> list[Past]:
 
 
 def show(workspace: Workspace) -> Path:
-<<<<<<< HEAD
-    """Write the page of the report that lies in the workspace, of a validation that failed too. Raises Refused where there
-    is none."""
-=======
     """Write the page of the report that lies in the workspace, failed or not. Raises Refused where there is none."""
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     path = workspace.reports / "validation.html"
     data = page(snapshot.report(workspace, "validation"), history(workspace)).encode()
     if not path.is_file() or path.read_bytes() != data:

@@ -40,12 +40,7 @@ NUMBERS = ("min_votes", "min_alpha", "max_tokens", "max_share", "max_class_share
 @dataclass(frozen=True, slots=True)
 class ValidateParams:
     """`min_rows`: "table: rows" of the tables that must not be empty; `drift_*`: from when on a column has changed since the
-<<<<<<< HEAD
-    snapshot
-    before; `quarantine`: failing rows that are written, of one expectation. The others are numbers that suites read."""
-=======
     snapshot before; `quarantine`: failing rows that are written, of one expectation. The others are numbers that suites read."""
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
     min_rows: list[str]
     min_votes: int
@@ -93,13 +88,9 @@ class Checked:
 
 
 def examine(
-    listed: list[Suite],
-    places: Mapping[str, Path],
-    frozen: Path,
-    needed: Mapping[str, int],
-    params: ValidateParams,
+    listed: list[Suite], places: Mapping[str, Path], frozen: Path, needed: Mapping[str, int], params: ValidateParams,
     only: Collection[str] = (),
-) -> Checked:
+) -> Checked:  # fmt: skip
     """Hold every table (or `only` some, beside all the others) against its suites; `needed` are the rows that each must have."""
     numbers = {n: getattr(params, n) for n in NUMBERS}
     settings = {"memory_limit": MEMORY, "threads": str(THREADS)}
@@ -149,14 +140,9 @@ def _profiles(engine: Engine, listed: list[Suite], loaded: Mapping[str, tables.L
 
 
 def _run(
-    database: Path,
-    settings: Mapping[str, str],
-    listed: list[Suite],
-    loaded: Mapping[str, tables.Loaded],
-    needed: Mapping[str, int],
-    numbers: Mapping[str, int | float],
-    most: int,
-) -> tuple[list[Finding], list[dict[str, Any]]]:
+    database: Path, settings: Mapping[str, str], listed: list[Suite], loaded: Mapping[str, tables.Loaded],
+    needed: Mapping[str, int], numbers: Mapping[str, int | float], most: int,
+) -> tuple[list[Finding], list[dict[str, Any]]]:  # fmt: skip
     """Every suite against its tables. Of a table that may be empty and is, there is nothing to say."""
     from expectations.engine import NotUnderstood, checker
 
@@ -177,38 +163,17 @@ def _run(
                 for o in outcomes:
                     empty = o.code == "too_few_rows" and not loaded[table].rows
                     finding = Finding(
-<<<<<<< HEAD
-                        table,
-                        CRITICAL if o.crashed else o.severity,
-                        o.passed,
-                        o.type,
-                        f"{o.description} (the check itself crashed)" if o.crashed else o.description,
-                        o.count,
-                        [row for row, _ in o.rows[:SHOWN_ROWS]],
-                        "empty_table" if empty else o.code,
-                        suite.name,
-                        o.crashed or o.observed,
-                    )
-=======
                         table, CRITICAL if o.crashed else o.severity, o.passed, o.type,
                         f"{o.description} (the check itself crashed)" if o.crashed else o.description, o.count,
                         [row for row, _ in o.rows[:SHOWN_ROWS]], "empty_table" if empty else o.code, suite.name,
                         o.crashed or o.observed,
                     )  # fmt: skip
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
                     findings.append(finding)
                     quarantined += [
-                        {
-                            "table": table,
-                            "row": row,
-                            "code": finding.code,
-                            "severity": finding.severity,
-                            "why": finding.why,
-                            "seen": seen,
-                            "suite": suite.name,
-                        }
+                        {"table": table, "row": row, "code": finding.code, "severity": finding.severity, "why": finding.why,
+                         "seen": seen, "suite": suite.name}
                         for row, seen in o.rows
-                    ]
+                    ]  # fmt: skip
     return findings, quarantined
 
 

@@ -1,11 +1,7 @@
 """Whether a dataset may be trained on: its tables, what suites say about them, what was found, and how that reads.
 
     expectations/sft.json  ──suites──▶  Suite  ─┐
-<<<<<<< HEAD
-    data/dataset/parquet/train/sft ──tables──▶ tables in DuckDB, with facts beside them ──GX──▶ findings ──▶ json · md · html
-=======
     data/dataset/parquet/train/sft ──tables──▶ tables in DuckDB, with facts beside them ──GX──▶ findings ──report──▶ reports
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
 Great Expectations runs behind its own door (expectations/engine.py), DuckDB is handed in.
 """

@@ -30,13 +30,8 @@ AGREEMENT = """
     CREATE TABLE agreement AS
     WITH said AS (
         SELECT kind, interaction_id, annotator, arg_max(CASE kind
-<<<<<<< HEAD
-                   WHEN 'answer' THEN CASE WHEN value->>'verdict' = 'right' THEN 'right' ELSE coalesce(value->>'correction',
-                   'wrong') END
-=======
                    WHEN 'answer' THEN CASE WHEN value->>'verdict' = 'right' THEN 'right'
                                            ELSE coalesce(value->>'correction', 'wrong') END
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
                    ELSE coalesce(value->>'action', value->>'grounded', value->>'intent', value->>'sentiment') END, ts) AS said
         FROM whole_annotations WHERE status = 'submitted' AND role <> 'expert' AND kind IN (SELECT kind FROM chosen)
         GROUP BY kind, interaction_id, annotator
@@ -68,11 +63,8 @@ def minimums(listed: Iterable[str], known: Iterable[str]) -> dict[str, int]:
     for entry in listed:
         name, _, number = (part.strip() for part in entry.partition(":"))
         if name not in found or not number.isdigit():
-            raise Refused(
-                f"validate.min_rows: {entry!r} is no table with a number of rows",
-                f'write it as "sft: 20"; tables: {", ".join(sorted(found))}',
-                INVALID,
-            )
+            raise Refused(f"validate.min_rows: {entry!r} is no table with a number of rows",
+                          f'write it as "sft: 20"; tables: {", ".join(sorted(found))}', INVALID)  # fmt: skip
         found[name] = int(number)
     return found
 
@@ -96,25 +88,9 @@ def known(engine: Engine, frozen: Path) -> None:
 
 
 def changes(engine: Engine, found: Sequence[Change]) -> None:
-<<<<<<< HEAD
-    schema = pa.schema(
-        [
-            ("name", pa.string()),
-            ("column_name", pa.string()),
-            ("kind", pa.string()),
-            ("psi", pa.float64()),
-            ("kl", pa.float64()),
-            ("ks", pa.float64()),
-            ("p_value", pa.float64()),
-            ("drifted", pa.bool_()),
-            ("said", pa.string()),
-        ]
-    )
-=======
     schema = pa.schema([("name", pa.string()), ("column_name", pa.string()), ("kind", pa.string()), ("psi", pa.float64()),
                         ("kl", pa.float64()), ("ks", pa.float64()), ("p_value", pa.float64()), ("drifted", pa.bool_()),
                         ("said", pa.string())])  # fmt: skip
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     rows = [
         {k: v for k, v in asdict(c).items() if k in schema.names} | {"name": c.table, "column_name": c.column}
         for c in found

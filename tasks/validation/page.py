@@ -2,14 +2,8 @@
 
     page(document, history)  ->  "<!doctype html>…"     document as in validation.json, history the same of earlier snapshots
 
-<<<<<<< HEAD
-One file without a script, a font or a picture from anywhere, and with a policy that lets none in. It is put together as a
-tree, so that
-whatever stands in a value is text and never markup, whoever wrote it.
-=======
 One file without a script, a font or a picture from anywhere, and with a policy that lets none in. It is put together as a tree,
 so that whatever stands in a value is text and never markup, whoever wrote it.
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 """
 
 from __future__ import annotations
@@ -38,13 +32,8 @@ h1{font-size:1.6rem;margin:0 0 4px}h2{font-size:1.15rem;margin:32px 0 12px}p{mar
 padding:12px 16px;margin:0 0 12px}
 .card.critical{border-left-color:var(--bad)}.card.warning{border-left-color:var(--warn)}.card.info{border-left-color:var(--info)}
 .card h3{font-size:1rem;margin:0 0 4px;overflow-wrap:anywhere}
-<<<<<<< HEAD
-.tag{display:inline-block;font-size:.8rem;font-weight:600;border:1px solid currentColor;
-border-radius:99px;padding:0 8px;margin-right:8px}
-=======
 .tag{display:inline-block;font-size:.8rem;font-weight:600;border:1px solid currentColor;border-radius:99px;
 padding:0 8px;margin-right:8px}
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 .tag.critical{color:var(--bad)}.tag.warning{color:var(--warn)}.tag.info{color:var(--info)}.tag.good{color:var(--good)}
 code{font:.85rem/1.5 ui-monospace,monospace;overflow-wrap:anywhere}
 code.id{display:inline-block;background:var(--back);border-radius:4px;padding:0 6px;margin:2px 6px 2px 0}
@@ -180,25 +169,11 @@ def _snapshots(main: Element, document: Mapping[str, Any], history: Sequence[Pas
     for tag, d in [("this one", document), *((p.tag, p.document) for p in history)]:
         failures = sorted({f"{f['table']}: {f.get('code', f['why'])}" for f in d["findings"] if not f["passed"]})
         tables = d.get("tables", {})
-<<<<<<< HEAD
-        rows.append(
-            [
-                tag,
-                "passed" if d["success"] else "failed",
-                ", ".join(failures),
-                f"{d['checked']:,}",
-                *(str(d["failed"].get(s, 0) or "") for s in SEVERITIES),
-                f"{tables.get('sft', 0):,}",
-                f"{tables.get('evaluation', 0):,}",
-            ]
-        )
-=======
         rows.append([
             tag, "passed" if d["success"] else "failed", ", ".join(failures), f"{d['checked']:,}",
             *(str(d["failed"].get(s, 0) or "") for s in SEVERITIES), f"{tables.get('sft', 0):,}",
             f"{tables.get('evaluation', 0):,}",
         ])  # fmt: skip
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     titles = ["snapshot", "verdict", "what failed", "checked", *SEVERITIES, "sft", "evaluation"]
     _table(main, titles, rows, numbers=set(range(3, 9)))
 

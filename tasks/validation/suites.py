@@ -1,24 +1,13 @@
-<<<<<<< HEAD
-"""Suites: JSON files that say what must hold of a table. Great Expectations' own layout; `meta` says of which table, and how
-to read it.
-=======
 """Suites: JSON files that say what must hold of a table. Great Expectations' own layout; `meta` says of which table, and how to
 read it.
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
     {"name": "sft", "meta": {"tables": ["sft"], "id": "example_id", "columns": {"example_id": "VARCHAR", …, "messages": "JSON"},
                              "includes": ["example", "wall"], "slices": ["topic"], "texts": ["action"],
                              "derived": {"turns": "roles(messages)"}},
      "expectations": [{"type": …, "kwargs": {…}, "severity": "critical", "description": "why", "meta": {"code": "no_answer"}}]}
 
-<<<<<<< HEAD
-`includes` names files of expectations/common: what is true of many tables is said once. `derived` are SQL expressions over a
-row, and
-then columns like any other. One suite a table declares its `columns`; others may add to it. {table} and {id} stand for the
-=======
 `includes` names files of expectations/common: what is true of many tables is said once. `derived` are SQL expressions over a row,
 and then columns like any other. One suite a table declares its `columns`; others may add to it. {table} and {id} stand for the
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 table at hand.
 """
 
@@ -43,14 +32,8 @@ _META = {"tables", "id", "columns", "nullable", "contract", "includes", "slices"
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-<<<<<<< HEAD
-    """One file. `expectations` are as Great Expectations reads them, those of `includes` first; `contract` is about columns
-    that nobody
-    declared; `slices` are columns of codes, whose shares are watched; `texts` those of text beside the JSON ones."""
-=======
     """One file. `expectations` are as Great Expectations reads them, those of `includes` first; `contract` is about columns that
     nobody declared; `slices` are columns of codes, whose shares are watched; `texts` those of text beside the JSON ones."""
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
     name: str
     tables: tuple[str, ...]
@@ -137,11 +120,8 @@ def _document(path: Path, keys: set[str]) -> dict[str, Any]:
     except orjson.JSONDecodeError as e:
         raise _bad(path.stem, f"it is not JSON ({e})", "mend it, or git checkout it") from None
     if not isinstance(document, dict) or (unknown := sorted(set(document) - keys)):
-        raise _bad(
-            path.stem,
-            f"a suite has no key '{unknown[0]}'" if isinstance(document, dict) else "it is no object",
-            f"keys: {', '.join(sorted(keys))}",
-        )
+        raise _bad(path.stem, f"a suite has no key '{unknown[0]}'" if isinstance(document, dict) else "it is no object",
+                   f"keys: {', '.join(sorted(keys))}")  # fmt: skip
     return document
 
 

@@ -64,13 +64,8 @@ def load(engine: Engine, name: str, folder: Path, suites: Iterable[Suite]) -> tu
     _view(engine, name, columns, good)
     derived = _derived(declaring, mine)
     kept = ", ".join(_quoted(c) for c, kind in columns.items() if kind != "JSON")
-<<<<<<< HEAD
-    more = ", ".join(f"{sql} AS {_quoted(c)}" for c, sql in derived.items())
-    making = f"CREATE TABLE {_quoted(name)} AS SELECT {kept}, malformed, {more}"
-=======
     made = ", ".join(f"{sql} AS {_quoted(c)}" for c, sql in derived.items())
     making = f"CREATE TABLE {_quoted(name)} AS SELECT {kept}, malformed, {made}"
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     try:
         engine.execute(f"{making} FROM {_quoted('whole_' + name)}")
     except Exception as e:
@@ -90,24 +85,8 @@ def load(engine: Engine, name: str, folder: Path, suites: Iterable[Suite]) -> tu
 def _shards(name: str, folder: Path, suite: Suite) -> tuple[list[Path], dict[str, str], list[Finding]]:
     """The shards that hold the declared columns, what else they hold, and what is wrong with all of them."""
     if not folder.is_dir():
-<<<<<<< HEAD
-        finding = Finding(
-            name,
-            CRITICAL,
-            False,
-            "schema",
-            "the table is there",
-            0,
-            [],
-            MISSING_TABLE,
-            suite.name,
-            f"no folder {folder.name}",
-        )
-        return [], {}, [finding]
-=======
         said = f"no folder {folder.name}"
         return [], {}, [Finding(name, CRITICAL, False, "schema", "the table is there", 0, [], MISSING_TABLE, suite.name, said)]
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     wrong: dict[tuple[str, str], list[str]] = {}
     good, extra = [], {}
     for shard in sorted(folder.glob("*.parquet")):
@@ -124,34 +103,12 @@ def _shards(name: str, folder: Path, suite: Suite) -> tuple[list[Path], dict[str
             good.append(shard)
             extra |= {c: k for c, k in there.items() if c not in suite.columns}
     order = {UNREADABLE: 0, MISSING: 1, RETYPED: 2, EXTRA: 3}
-<<<<<<< HEAD
-    return (
-        good,
-        extra,
-        [
-            Finding(
-                name,
-                CONTRACTS[suite.contract] if code == EXTRA else CRITICAL,
-                False,
-                "schema",
-                what,
-                len(files),
-                files,
-                code,
-                suite.name,
-                f"contract: {suite.contract}" if code == EXTRA else "",
-            )
-            for (code, what), files in sorted(wrong.items(), key=lambda w: (order[w[0][0]], w[0][1]))
-        ],
-    )
-=======
     return good, extra, [
         Finding(name, CONTRACTS[suite.contract] if code == EXTRA else CRITICAL, False, "schema", what, len(files), files, code,
         suite.name,
                 f"contract: {suite.contract}" if code == EXTRA else "")
         for (code, what), files in sorted(wrong.items(), key=lambda w: (order[w[0][0]], w[0][1]))
     ]  # fmt: skip
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
 
 def _compared(there: Mapping[str, str], suite: Suite) -> list[tuple[str, str]]:
@@ -191,12 +148,7 @@ def _view(engine: Engine, name: str, columns: Mapping[str, str], shards: list[Pa
 
 
 def _derived(declaring: Suite, suites: Iterable[Suite]) -> dict[str, str]:
-<<<<<<< HEAD
-    """What every table has of its rows, and what its suites derive; a name that is used twice with another meaning is
-    refused there."""
-=======
     """What every table has of its rows, and what its suites derive."""
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
     nulls = ", ".join(
         f"CASE WHEN {_quoted(c)} IS NULL THEN '{c}' END" for c in declaring.columns if c not in declaring.nullable
     )

@@ -1,12 +1,7 @@
 """The wall, looked at once more in the finished dataset: what a training row and a sealed row have in common.
 
     sealed      name, id, interaction_id, group_id, key            rows that judge; `key` is the last question, plain
-<<<<<<< HEAD
-    passages    key of a training question, key of a sealed one, share    the part of the sealed one's word 8-grams that are
-    in the other
-=======
     passages    key, sealed_key, share                             the part of a sealed question's runs of words that is in another
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 
 A passage counts where it is rare: word sequences that many training questions share are a template's, and give nothing away.
 """
@@ -25,14 +20,8 @@ SEALED = """
     FROM "{name}" r LEFT JOIN exchanges e USING (interaction_id) WHERE coalesce(e.side, 'holdout') <> 'train'
 """
 QUESTIONS = "CREATE TABLE {name} AS SELECT row_number() OVER (ORDER BY key) AS number, key FROM (SELECT DISTINCT key FROM ({of}))"
-<<<<<<< HEAD
-# Lists beside themselves, shifted: linear in the length of a question, which a stranger chooses. A question has a number
-# here: its text
-# beside each of its grams would be quadratic again.
-=======
 # Lists beside themselves, shifted: linear in the length of a question, which a stranger chooses. A question has a number here:
 # its text beside each of its grams would be quadratic again.
->>>>>>> eb8719883c77de7ea6fa218b57f0f73f182280fd
 GRAMS = """
     CREATE TABLE {name} AS SELECT DISTINCT number, gram FROM (
         SELECT number, hash(unnest(list_zip({shifted}, true))) AS gram
