@@ -79,7 +79,8 @@ def dataset(root: Path, seed: int = 0, exchanges: int = 160, kinds: int = 1) -> 
     made = root / "frozen"
     with contextlib.chdir(root), contextlib.redirect_stderr(io.StringIO()) as told:
         curating = ["--frozen", str(made), "--out", "curated", "--report", "reports/curate.json"]
-        building = ["--frozen", str(made), "--curated", "curated", "--out", "dataset", "--report", "reports/build.json"]
+        building = ["--frozen", str(made), "--curated", "curated", "--curation", "reports/curate.json", "--out", "dataset",
+                    "--report", "reports/build.json"]  # fmt: skip
         assert (curate.main(curating), build.main(building)) == (0, 0), told.getvalue()
     return {name: read(root, name) for name in folders(root)}
 
