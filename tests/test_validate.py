@@ -20,7 +20,7 @@ from tasks.params import load
 from tasks.policy import folder_digest
 from tasks.records import canonical
 from tasks.stages import validate
-from tasks.validation import facts, suites, tables
+from tasks.validation import facts, report, suites, tables
 from tests import clean
 from tests.imports import ROOT
 from tests.planted import PLANTS, World
@@ -567,9 +567,10 @@ def _said(row: dict[str, Any], text: str) -> dict[str, Any]:
 
 def test_markdown_of_hostile_values_is_text(place: Place):
     evil = "<img src=x onerror=alert(1)>|`**[x](javascript:1)"
-    place.change("sft", lambda rows: [rows[0] | {"origin": evil}, *rows[1:]])
-    assert place.run() == 3
-    page = (place.root / ARGUMENTS["page"]).read_text(encoding="utf-8")
+    assert place.run() == 0
+    document = place.document()
+    document["findings"][0] |= {"passed": False, "table": evil, "observed": evil}
+    page = report.as_markdown(document)
     assert "<img" not in page and "&lt;img" in page and r"\[x\](javascript" in page and "\\`" in page
 
 
