@@ -10,15 +10,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.live import kept
 from tasks.live.erasure.erase import erase, unfinished
 from tasks.live.erasure.mail import label_studio, mlflow_reviews
-from tasks.live.erasure.subject import Subject
+from tasks.live.erasure.subject import Subject, Wish
+from tasks.live.lake import Lake
 from tasks.live.repository import dvc
+from tasks.live.status import as_text, read
 from tasks.live.workspace import Workspace
 from tests import stores
+from tests.conftest import flywheel, git
 from tests.imports import ROOT
 from tests.labelstudio_server import Running
 from tests.lived import KIM, THEIRS, copied
@@ -163,3 +167,30 @@ def test_whatever_the_disk_refuses_the_same_command_ends_in_the_same_place(origi
         assert last.hits == 0 and state(broken) == want, points
         assert not unfinished(broken) and not list(broken.root.rglob("*.tmp"))
         assert holding(THEIRS, *roots(broken)) == []
+
+
+def test_a_whole_workspace_forgets_somebody_and_its_loop_goes_on(a_copy: Path, played, prefect_server: str):
+    """The demo's own loop: real traffic over OTLP, two snapshots, a champion; then a snapshot more."""
+    config = a_copy / ".dvc" / "config"  # a copy must not reach into the original's remote
+    config.write_text(config.read_text().replace(str(played.workspace), str(a_copy)))
+    git(a_copy, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-am", "moved")
+    place = Workspace(a_copy)
+    newest = kept.snapshots(place)[-1]
+    with kept.opened(place) as objects:
+        files = objects.files(newest.commit)
+        taught = [pq.read_table(objects.path(m)) for p, m in files.items() if p.startswith("data/dataset/parquet/train/sft/")]
+    rows = {r["interaction_id"] for t in taught for r in t.to_pylist()}
+    who = Lake(place.lake).query(
+        """SELECT "user", list(interaction_id) AS own, list(question) AS said FROM interactions WHERE "user" <> '' AND "user" IN
+           (SELECT "user" FROM interactions WHERE list_contains($rows, interaction_id)) GROUP BY ALL ORDER BY "user" LIMIT 1""",
+        {"rows": sorted(rows)},
+    ).to_pylist()[0]
+    done = erase(place, Wish(user=who["user"]))
+    assert done.hits == 0 and newest.tag in done.files and done.retrain
+    words = [who["user"], *who["own"]]
+    left = holding(words, a_copy)
+    assert [x for x in left if not x[1].endswith(".git") and "/reports/" not in x[1]] == []
+    again = flywheel("retrain", "--force", "--json", "--workspace", a_copy, PREFECT_API_URL=prefect_server)
+    assert again.code in (0, 4), again.err[-2000:]
+    assert again.document()["snapshot"] not in (newest.tag, "") and "holds what was erased" not in as_text(read(place))
+    assert [x for x in holding(words, a_copy) if not x[1].endswith(".git") and "/reports/" not in x[1]] == []
