@@ -21,6 +21,7 @@ from tasks.agreement import ANSWER, AgreementParams
 from tasks.frozen import Exchange, Given, Thumb
 from tasks.guidelines import file_name
 from tasks.live import registry, snapshot
+from tasks.live.erasure.again import refuse_erased
 from tasks.live.feedback import RESOLVED, query
 from tasks.live.labels import catalogue, latest_annotations
 from tasks.live.lake import Lake
@@ -101,6 +102,7 @@ class Frozen:
 def freeze(workspace: Workspace) -> Frozen:
     """Write data/frozen and its report. The champion is pinned as an input, so that evaluating against it is pure; so is the
     profile of the newest snapshot of other data, so that drift from it is."""
+    refuse_erased(workspace)
     params = workspace.params("retrain", RetrainParams)
     lake = Lake(workspace.lake)
     annotations = latest_annotations(workspace)
