@@ -23,11 +23,9 @@ from tasks.stages import validate
 from tasks.validation import facts, report, suites, tables
 from tests import clean
 from tests.imports import ROOT
-from tests.planted import PLANTS, World
+from tests.planted import NO_QUESTION, PLANTS, World
 
 pytestmark = pytest.mark.slow  # Great Expectations takes seconds to import, and as many to look at a data set
-# Known to fail since the parts were put together, and not yet looked into: suites of a team's own, in a folder of their own.
-open_fault = pytest.mark.xfail(reason="suites in another folder than expectations/ are not read right yet", strict=False)
 ARGUMENTS = {
     "frozen": "frozen", "curated": "curated", "dataset": "dataset", "report": "reports/validation.json",
     "page": "reports/validation.md", "profile": "reports/profile.json", "quarantine": "reports/validation-quarantine.jsonl",
@@ -610,7 +608,6 @@ OURS = {
 }  # fmt: skip
 
 
-@open_fault
 def test_a_team_adds_a_suite_by_adding_a_file(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = _own_suites(tmp_path, monkeypatch)
     (folder / "ours.json").write_bytes(orjson.dumps(OURS))
@@ -625,7 +622,6 @@ def test_a_team_adds_a_suite_by_adding_a_file(place: Place, tmp_path: Path, monk
     )
 
 
-@open_fault
 @pytest.mark.parametrize("severity", ["critical", "warning", "info"])
 def test_a_severity_is_one_word_of_a_suite(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, severity: str
@@ -634,12 +630,12 @@ def test_a_severity_is_one_word_of_a_suite(
         next(e for e in suite["expectations"] if e["meta"]["code"] == "no_question")["severity"] = severity
 
     _own_suites(tmp_path, monkeypatch, prompts=change)
-    place.change("prompts", lambda rows: [rows[0] | {"prompt": '[{"content":"yes","role":"assistant"}]'}, *rows[1:]])
+    ends = NO_QUESTION.change(place.rows("prompts")[0], World({}))
+    place.change("prompts", lambda rows: [rows[0] | ends, *rows[1:]])
     assert place.run() == (3 if severity == "critical" else 0)
     assert place.document()["failed"][severity] == 1
 
 
-@open_fault
 def test_a_check_that_crashes_never_passes_whatever_its_severity(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -656,7 +652,6 @@ def test_a_check_that_crashes_never_passes_whatever_its_severity(
     assert all("crashed" in f["why"] and "no_such_column" in f["observed"] for f in failed)
 
 
-@open_fault
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -667,6 +662,8 @@ def test_a_check_that_crashes_never_passes_whatever_its_severity(
         ({"meta": {"tables": ["sft"], "id": "example_id", "colums": {}}}, "no key 'colums'"),
         ({"meta": {"tables": ["sft"], "id": "example_id", "columns": {"example_id": "VARCHAR"}}}, "declared by ours.json already"),
         ({"meta": {"tables": ["sft"], "id": "example_id", "includes": ["everything"]}}, "nothing to include as 'everything'"),
+        ({"meta": OURS["meta"] | {"derived": {"taught": "'other'"}}}, "'taught' of 'sft' is said by"),
+        ({"meta": OURS["meta"] | {"derived": {"origin": "'other'"}}}, "'origin' of 'sft' is said by sft.json"),
         ({"meta": {"tables": ["sft"], "id": "example_id", "derived": {"x": "no_such_word(taught)"}}}, "no_such_word"),
         ({"expectations": {}}, "no list of 'expectations'"),
         ({"expectations": [{}]}, "no 'type'"),

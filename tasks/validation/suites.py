@@ -67,7 +67,22 @@ def read(folder: Path, known: Collection[str]) -> list[Suite]:
         for table in suite.tables:
             if table not in declared:
                 raise _bad(suite.name, f"nobody declares the columns of '{table}'", "add 'columns' to its meta")
+    _distinct(found)
     return found
+
+
+def _distinct(suites: list[Suite]) -> None:
+    """Raises Refused where two suites of a table derive a column of one name in two ways, or one that is declared already."""
+    columns = {(t, c): s.name for s in suites for t in s.tables for c in s.columns}
+    derived: dict[tuple[str, str], tuple[str, str]] = {}
+    for suite in suites:
+        for table in suite.tables:
+            for column, sql in suite.derived.items():
+                other, said = derived.setdefault((table, column), (suite.name, sql))
+                taken = columns.get((table, column)) or (other if said != sql else "")
+                if taken:
+                    why = f"'{column}' of '{table}' is said by {taken}.json already"
+                    raise _bad(suite.name, why, "derive it under another name")
 
 
 def _suite(path: Path, folder: Path) -> Suite:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.calculator import Engine
+from tasks.errors import INVALID, Refused
 from tasks.examples import HOLDOUT, TABLES, TRAIN
 from tasks.validation import CRITICAL, Finding
 from tasks.validation.suites import CONTRACTS, DISCARD, EVOLVE, Suite
@@ -69,6 +70,7 @@ def load(engine: Engine, name: str, folder: Path, suites: Iterable[Suite]) -> tu
     try:
         engine.execute(f"{making} FROM {_quoted('whole_' + name)}")
     except Exception as e:
+        _understood(engine, name, declaring, mine)
         if "JSON" not in str(e):
             raise
         # JSON that is none would end every query over it: such columns count as empty, and the rows are named as malformed.
@@ -148,14 +150,29 @@ def _view(engine: Engine, name: str, columns: Mapping[str, str], shards: list[Pa
 
 
 def _derived(declaring: Suite, suites: Iterable[Suite]) -> dict[str, str]:
-    """What every table has of its rows, and what its suites derive."""
+    """What every table has of its rows, and what its suites derive: that of the declaring one first, for others to build on."""
     nulls = ", ".join(
         f"CASE WHEN {_quoted(c)} IS NULL THEN '{c}' END" for c in declaring.columns if c not in declaring.nullable
     )
-    found = {"nulls": f"concat_ws(',', {nulls})"}
+    found = {"nulls": f"concat_ws(',', {nulls})"} | declaring.derived
     for suite in suites:
-        found |= suite.derived
+        found |= {c: sql for c, sql in suite.derived.items() if c not in declaring.derived}
     return found
+
+
+def _understood(engine: Engine, name: str, declaring: Suite, suites: Iterable[Suite]) -> None:
+    """Raises Refused, with the suite, for a derived column that DuckDB can't make sense of, whatever the rows are."""
+    before = _derived(declaring, [])
+    for suite in (declaring, *suites):
+        for column, sql in suite.derived.items():
+            made = ", ".join(f"{x} AS {_quoted(c)}" for c, x in {**before, column: sql}.items())
+            try:
+                engine.execute(f"EXPLAIN SELECT *, {made} FROM {_quoted('whole_' + name)}")
+            except Exception as e:
+                why = str(e).splitlines()[0]
+                raise Refused(f"expectations/{suite.name}.json: derived column '{column}' of {name}: {why}",
+                              "mend its SQL; expectations/words.sql has the words", INVALID) from None  # fmt: skip
+            before[column] = sql
 
 
 def _quoted(name: str) -> str:
