@@ -191,7 +191,7 @@ def judged(workspace: Workspace, retrained: Any) -> dict[str, Any]:
         "version": retrained.version,
         "decision": document["decision"],
         "reasons": document["reasons"],
-        "pairs": built["preference"],
+        "pairs": built["rows"]["train"]["preference"],
         "picks": _picks(workspace.data / "dataset"),
         "challenger_against_best_grounded": _against_best_grounded(workspace.data),
         "champion_right": document["champion_right"],

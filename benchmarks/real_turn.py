@@ -55,7 +55,8 @@ CHANGED = {
     "annotate": {"kinds": ["answer: 1"], "first": 1, "most": 1, "audit_share": 0.0, "gold_share": 0.0},  # one label an answer
     "retrain": {"min_new_labels": 100},
     "curate": {"min_votes": 1},
-    "build": {"max_rows_per_group": 100},
+    "hygiene": {"group_rows": 100},
+    "validate": {"min_votes": 1},
     "validate": {"min_rows": ["labels: 100", "preference: 40", "evaluation: 20"], "min_votes": 1},
     "train": {"policy": "best_of_n"},
     "judge": {"guard_kinds": []},
