@@ -43,7 +43,7 @@ def test_caps_hold_and_choose_the_same_rows_in_any_order(rows, most: int, share:
 
     reasons = kept(list(range(len(rows))))
     stay = [rows[k] for k in range(len(rows)) if not reasons[ids[k]]]
-    allowed = max(share, 1 / max(len({r[0] for r in rows}), 1))
+    allowed = max(share, 1 / max(len({r[0] for r in stay}), 1))  # of those whom the other limits leave, each may have its part
     for count in Counter(r[0] for r in stay).values():
         assert (not most or count <= most) and (count <= max(1, allowed * len(stay) + 1e-9))
     assert not groups or all(c <= groups for c in Counter(r[1] for r in stay).values())
