@@ -115,6 +115,8 @@ STAGES = {
     "curate": ("--frozen", "frozen", "--out", "curated", "--report", "reports/curate.json"),
     "build": ("--frozen", "frozen", "--curated", "curated", "--curation", "reports/curate.json", "--out", "dataset",
               "--report", "reports/build.json"),
+    "validate": ("--frozen", "frozen", "--curated", "curated", "--dataset", "dataset", "--report", "reports/validation.json",
+                 "--page", "reports/validation.md", "--profile", "reports/profile.json", "--quarantine", "reports/quarantine.jsonl"),
 }  # fmt: skip
 
 

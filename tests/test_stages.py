@@ -14,9 +14,9 @@ import pytest
 from tasks import shards
 from tasks.examples import TABLES
 from tasks.frozen import Curated, Dropped, Exchange, Given, Thumb
-from tasks.policy import folder_digest
+from tasks.policy import folder_digest, load
 from tasks.records import Annotation, canonical, write_jsonl
-from tasks.stages import build, curate
+from tasks.stages import build, curate, train
 from tasks.verdict import Compared
 from tests.handmade import CATALOGUE, NOON, TEXT, annotation, exchange, given
 from tests.imports import ROOT
@@ -75,6 +75,22 @@ def built(place: Path) -> int:
     assert curated(place) == 0
     return build.main(["--frozen", "frozen", "--curated", "curated", "--curation", "reports/curate.json", "--out", "dataset",
                        "--report", "reports/build.json"])  # fmt: skip
+
+
+def test_what_was_asked_more_often_weighs_more(place: Path):
+    """One question, taught as two answers by a row each: the row that stands for more labels wins."""
+    assert built(place) == 0
+    one = next(r for r in rows(place, "sft") if r.action == "refund")
+    other = replace(one, example_id="ex_other", group_id="gr_other", action="invoice")
+
+    def answered(*, refund: int, invoice: int) -> str:
+        taught = [replace(one, copies=refund), replace(other, copies=invoice)]
+        shards.write_rows(place / "dataset/parquet/train/sft", TABLES["sft"].row, taught)
+        assert train.main(["--frozen", "frozen", "--dataset", "dataset", "--model", "model", "--report", "reports/train.json"]) == 0
+        return load(place / "model").respond([orjson.loads(one.messages)[:-1]], [[]])[0][0].action
+
+    assert answered(refund=4, invoice=1) == "refund"
+    assert answered(refund=1, invoice=4) == "invoice"
 
 
 def test_curate_keeps_what_people_agree_on_and_says_what_it_dropped(place: Path):

@@ -29,6 +29,7 @@ class TrainParams:
     """`policy` is one of KINDS."""
 
     policy: str
+    copies: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def train(frozen: Path, dataset: Path, model: Path, report: Path) -> None:
         if params.policy == "best_of_n":
             policy, temperature = reward.BestOfN(judge), None
         else:
-            policy = _answers(catalogue, encoder, sft, preference)
+            policy = _answers(catalogue, encoder, sft, preference, params.copies)
             temperature = policy.temperature
             if judge is not None:
                 policy = reward.Guarded(policy, judge, load(PARAMS, "guard", reward.GuardParams))
@@ -56,10 +56,15 @@ def train(frozen: Path, dataset: Path, model: Path, report: Path) -> None:
 
 
 def _answers(
-    catalogue: list[Approved], encoder: Encoder, sft: list[Supervised], preference: list[Preference]
+    catalogue: list[Approved], encoder: Encoder, sft: list[Supervised], preference: list[Preference], copies: int
 ) -> answers.AnswersPolicy:
+    """What was asked more often weighs more, up to a point: doubles were collapsed, their number was not."""
     known = {a.id for a in catalogue}
-    taught = [answers.Taught(orjson.loads(x.messages)[:-1], x.action, x.weight, x.group_id) for x in sft if x.action in known]
+    taught = [
+        answers.Taught(orjson.loads(x.messages)[:-1], x.action, x.weight * min(x.copies, copies), x.group_id)
+        for x in sft
+        if x.action in known
+    ]
     preferred = [
         answers.Preferred(orjson.loads(x.prompt), x.chosen_action, x.rejected_action)
         for x in preference
