@@ -1,8 +1,8 @@
 """Simulated votes and other traffic, with attacks planted in them whose rows are known.
 
-Made to be hard on a screen: users keep to a topic or two and rate in sittings, some topics are rated five times as often as others,
-a few users vote hundreds of times and more of what they do than others, every sixth is new, and users have turns of phrase of
-their own.
+Made to be hard on a screen: users keep to a topic or two and rate in sittings, topics are rated up to ten times as often as the
+mean, a few users vote hundreds of times and more of what they do than others, every sixth is new, and users have turns of phrase
+of their own.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ class World:
         self.topics = self.draws.integers(0, TOPICS, (self.actors, 2))
         self.since = np.where(self.draws.random(self.actors) < 1 / 6, self.draws.uniform(0, 6, self.actors), 60.0)
         self.phrase = self.draws.integers(0, WORDS, (self.actors, 2))
-        self.rated = self.draws.uniform(1, 5, TOPICS)  # how much more a topic is rated than the one rated least
+        self.rated = self.draws.lognormal(0, 1, TOPICS)  # how much a topic is rated: the most rated three to ten times as much as the mean
 
     def clean(self) -> list[Row]:
-        actors = self.draws.choice(self.actors, self.votes, p=_zipf(self.actors, 0.6))
+        often = _zipf(self.actors, 0.6) * self.rated[self.topics].sum(axis=1)
+        actors = self.draws.choice(self.actors, self.votes, p=often / often.sum())
         sitting = self.draws.uniform(0, SPAN, (self.actors, 4))
         made = []
         for k, a in enumerate(actors.tolist()):

@@ -74,7 +74,7 @@ def test_five_thousand_thumbs_of_one_actor_leave_a_handful_at_most_and_raise_an_
 def test_two_hundred_sybils_with_the_same_words_are_quarantined(aged: bool, span: float, each: int):
     clean, bad, _ = screened(world()[2].sybils(each=each, aged=aged, span=span))
     assert (bad != "").mean() >= 0.9
-    assert (clean != "").mean() <= 0.01
+    assert (clean != "").mean() <= 0.02  # who votes in the same burst in words that are hardly elsewhere goes with them
 
 
 @pytest.mark.parametrize("actors", [1, 2, 5, 20, 100])

@@ -32,7 +32,8 @@ FROM_NEW = 0.8  # of the new actors must be more than the aged ones explain, for
 AT_ONCE, BUSY = 0.5, 4  # of the carriers must have voted in bins that are so many times as busy with them as is even
 FEW_SHARE = 0.5  # of the votes of few actors must carry it: a turn of phrase is not in every second sentence
 DEVOTED, DEVOTED_VOTES = 0.8, 3  # of the carriers with so many votes, vote on nothing else
-UNSEEN_TIMES = 5  # no topic is rated so many times as often as others are …
+# Hardly in other traffic at all, and not by chance, even if people like to rate it so many times as much as other things …
+UNSEEN_SHARE, UNSEEN_TIMES = 0.02, 3
 # … but if such runs are in more votes than these and have more different words than a claim has, it is traffic of another kind.
 KIND_SHARE, KIND_WORDS = 0.05, 50
 SHOWN = 50
@@ -85,7 +86,7 @@ def triggers(votes: pa.Table, traffic: pa.Table, params: HygieneParams) -> Found
         loud.append(some)
     numbers = np.concatenate(loud)
     gram, at = np.concatenate(seen), np.concatenate(row)
-    carried = _carriers(votes, numbers, gram, at, params)
+    carried = _carriers(votes, numbers, gram, at, len(loud[0]), params)
     return _spelled(votes, numbers, gram, at, carried, len(loud[0]))
 
 
@@ -197,7 +198,10 @@ class _Carried:
     other_kind: bool
 
 
-def _carriers(votes: pa.Table, loud: np.ndarray, gram: np.ndarray, row: np.ndarray, params: HygieneParams) -> _Carried:
+def _carriers(
+    votes: pa.Table, loud: np.ndarray, gram: np.ndarray, row: np.ndarray, said: int, params: HygieneParams
+) -> _Carried:
+    """`loud` has the runs of `said` first, so many."""
     runs = len(loud)
     actor = actor_codes(votes["actor"])
     new = new_votes(votes, params)
@@ -228,8 +232,10 @@ def _carriers(votes: pa.Table, loud: np.ndarray, gram: np.ndarray, row: np.ndarr
     devoted = np.bincount(pair[often & (with_it == every)], minlength=runs)
     devoted = (busy >= params.min_actors) & (devoted >= DEVOTED * busy) & ~few & ~flooded
 
-    unseen = ~few & ~flooded & ~devoted
+    unseen = ~few & ~flooded & ~devoted & (loud["elsewhere"] <= UNSEEN_SHARE * loud["expected"])
     unseen &= poisson.cdf(loud["elsewhere"], loud["expected"] / UNSEEN_TIMES) < params.alpha / tests
+    times = UNSEEN_TIMES * _popular(votes, loud, gram, row, np.flatnonzero(unseen), said)
+    unseen &= poisson.cdf(loud["elsewhere"], loud["expected"] / times) < params.alpha / tests
     at_once, inside = _bursts(votes, gram, row, actor, quiet, runs, params.alpha / tests)
     at_once &= ~few & ~flooded & ~devoted & ~unseen
 
@@ -250,6 +256,22 @@ def _carriers(votes: pa.Table, loud: np.ndarray, gram: np.ndarray, row: np.ndarr
     alone = flooded & (aged < params.min_actors)
     taken = (few | alone | devoted | unseen)[gram] | (flooded[gram] & new[row]) | (at_once[gram] & inside)
     return _Carried(actors, aged, reason, taken, other_kind)
+
+
+def _popular(
+    votes: pa.Table, loud: np.ndarray, gram: np.ndarray, row: np.ndarray, some: np.ndarray, said: int
+) -> np.ndarray:
+    """How many times as often as elsewhere the most rated word of each of `some` runs is said (1 of all others): where "portal"
+    is, "portal opens" is too, and need not have been said elsewhere yet. Words that nobody else says excuse nothing."""
+    times = np.ones(len(loud))
+    known = {int(n): k for k, n in enumerate(loud["number"].tolist())}
+    runs, first = np.unique(gram, return_index=True)
+    example = dict(zip(runs.tolist(), row[first].tolist(), strict=True))
+    for g in some.tolist():
+        words_of, _ = _read(votes, FIELDS[int(g >= said)], example[g], loud["number"][g])
+        also = [known[n] for n in words_of if n in known]
+        times[g] = max([1.0, *(loud["expected"][k] / loud["elsewhere"][k] for k in also if loud["elsewhere"][k])])
+    return times
 
 
 def _pairs(gram: np.ndarray, actor: np.ndarray, flag: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -323,10 +345,14 @@ def _spelled(
         for g in used.tolist()
     ]
     for k, (g, at) in enumerate(zip(used.tolist(), example.tolist(), strict=True)):
-        salt = 1 + FIELDS.index(made[k].field)
-        found = words(fold_column(votes[made[k].field].slice(at, 1)))
-        every = grams(found, salt=salt)
-        first_word = int(every.first[every.number == loud["number"][g]][0])
-        text = spelled(found, first_word, int(loud["number"][g] & np.uint64(3)) + 1)
+        _, text = _read(votes, made[k].field, at, loud["number"][g])
         made[k] = replace(made[k], text=text)
     return Found(trigger, tuple(made), carried.other_kind)
+
+
+def _read(votes: pa.Table, field: str, row: int, number: np.uint64) -> tuple[list[int], str]:
+    """(the numbers of its words, its text) of the run of words with that number in a vote."""
+    found = words(fold_column(votes[field].slice(row, 1)))
+    every = grams(found, salt=1 + FIELDS.index(field))
+    first, length = int(every.first[every.number == number][0]), int(number & np.uint64(3)) + 1
+    return every.number[first : first + length].tolist(), spelled(found, first, length)
