@@ -21,6 +21,7 @@ from tasks.firewall import EXACT, NEAR, NGRAM, FirewallParams, Met, firewall
 from tasks.hygiene.balance import Balanced, balance
 from tasks.hygiene.caps import Limit, cap
 from tasks.hygiene.dedup import dedup
+from tasks.hygiene.lots import lot
 from tasks.hygiene.noise import noise
 from tasks.hygiene.params import HygieneParams
 
@@ -95,6 +96,8 @@ def admitted(labels: pa.Table, met: dict[int, Met], sealed: Sealed, params: Hygi
     reason[left[~even.kept]] = SLICE
     left, ids = left[even.kept], ids[even.kept]
     named = np.flatnonzero(pc.not_equal(labels["target"].take(pa.array(left)), "").to_numpy())
+    if not params.noise_drop:
+        named = np.sort(named[np.argsort(lot(ids[named].tolist(), params.key), kind="stable")[: params.noise_rows]])
     rows = labels.take(pa.array(left[named]))
     doubt = noise(rows["question"].combine_chunks(), rows["target"].to_pylist(), rows["group_id"].to_pylist(), params)
     if params.noise_drop:

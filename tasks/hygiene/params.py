@@ -33,6 +33,7 @@ class HygieneParams:
     # dedup, noise, balance, anchors
     near_duplicate: float
     noise_confidence: float
+    noise_rows: int
     noise_drop: bool
     slice_floor: int
     slice_rows: int
