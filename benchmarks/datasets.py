@@ -116,7 +116,8 @@ STAGES = {
     "build": ("--frozen", "frozen", "--curated", "curated", "--curation", "reports/curate.json", "--out", "dataset",
               "--report", "reports/build.json"),
     "validate": ("--frozen", "frozen", "--curated", "curated", "--dataset", "dataset", "--report", "reports/validation.json",
-                 "--page", "reports/validation.md", "--profile", "reports/profile.json", "--quarantine", "reports/quarantine.jsonl"),
+                 "--page", "reports/validation.md", "--profile", "reports/profile.json",
+                 "--quarantine", "reports/quarantine.jsonl"),
 }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ class World:
         self.topics = self.draws.integers(0, TOPICS, (self.actors, 2))
         self.since = np.where(self.draws.random(self.actors) < 1 / 6, self.draws.uniform(0, 6, self.actors), 60.0)
         self.phrase = self.draws.integers(0, WORDS, (self.actors, 2))
-        self.rated = self.draws.lognormal(0, 1, TOPICS)  # how much a topic is rated: the most rated three to ten times as much as the mean
+        self.rated = self.draws.lognormal(0, 1, TOPICS)  # of a topic; the most rated is rated three to ten times the mean
 
     def clean(self) -> list[Row]:
         often = _zipf(self.actors, 0.6) * self.rated[self.topics].sum(axis=1)

@@ -56,7 +56,6 @@ CHANGED = {
     "retrain": {"min_new_labels": 100},
     "curate": {"min_votes": 1},
     "hygiene": {"group_rows": 100},
-    "validate": {"min_votes": 1},
     "validate": {"min_rows": ["labels: 100", "preference: 40", "evaluation: 20"], "min_votes": 1},
     "train": {"policy": "best_of_n"},
     "judge": {"guard_kinds": []},

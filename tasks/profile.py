@@ -199,7 +199,7 @@ _OF_KIND = {CODE: _code, NUMBER: _number, TEXT: _text}
 
 
 def kinds(columns: Mapping[str, str], slices: Iterable[str]) -> dict[str, str]:
-    """How each declared column (name -> DuckDB's type) is looked at; ids, people and times are not: they are new by nature."""
+    """How each declared column (name -> DuckDB's type) is looked at. Ids, people, files and times are not: new by nature."""
     codes = set(slices)
     found = {}
     for column, type in columns.items():
@@ -207,10 +207,10 @@ def kinds(columns: Mapping[str, str], slices: Iterable[str]) -> dict[str, str]:
             found[column] = CODE
         elif type in ("BIGINT", "DOUBLE") and column not in _TIMES:
             found[column] = NUMBER
-        elif type in ("VARCHAR", "JSON") and not column.endswith("_id") and column not in _PEOPLE:
+        elif type in ("VARCHAR", "JSON") and not column.endswith("_id") and column not in _NEW:
             found[column] = TEXT
     return found
 
 
 _TIMES = {"arrived", "ts", "received", "user_since"}
-_PEOPLE = {"beside", "met", "user", "annotator", "annotators"}
+_NEW = {"beside", "met", "user", "annotator", "annotators", "source"}  # people, and the files that their answers came in

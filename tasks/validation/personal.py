@@ -34,8 +34,7 @@ def look(engine: Engine, name: str, suite: Suite, ours: set[tuple[str, str]]) ->
     columns = [c for c, kind in suite.columns.items() if kind == "JSON" or c in suite.texts]
     if not columns:
         return
-    # Each text begins on a line of its own, so that what has to begin a text or follow a space is seen in the middle of a block
-    # too.
+    # Each text begins on a line of its own: what has to begin a text or follow a space is seen in the middle of a block too.
     texts = " || chr(10) || ".join(f"""coalesce("{c}", '')""" for c in columns)
     blocks = engine.execute(
         f"""SELECT "{suite.id}" AS id, chr(10) || bare({texts}) AS text FROM "whole_{name}" """

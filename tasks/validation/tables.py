@@ -107,8 +107,7 @@ def _shards(name: str, folder: Path, suite: Suite) -> tuple[list[Path], dict[str
     order = {UNREADABLE: 0, MISSING: 1, RETYPED: 2, EXTRA: 3}
     return good, extra, [
         Finding(name, CONTRACTS[suite.contract] if code == EXTRA else CRITICAL, False, "schema", what, len(files), files, code,
-        suite.name,
-                f"contract: {suite.contract}" if code == EXTRA else "")
+                suite.name, f"contract: {suite.contract}" if code == EXTRA else "")
         for (code, what), files in sorted(wrong.items(), key=lambda w: (order[w[0][0]], w[0][1]))
     ]  # fmt: skip
 

@@ -38,8 +38,8 @@ PASSAGES = f"""
         FROM train_grams t JOIN sealed_grams s USING (gram) WHERE t.gram IN (FROM rare) GROUP BY ALL
     )
     SELECT t.key, s.key AS sealed_key, grams / size AS share
-    FROM shared JOIN sizes z ON z.number = sealed JOIN asked_in_training t ON t.number = training JOIN sealed_questions s ON
-    s.number = sealed
+    FROM shared JOIN sizes z ON z.number = sealed JOIN asked_in_training t ON t.number = training
+    JOIN sealed_questions s ON s.number = sealed
 """
 
 
