@@ -37,6 +37,7 @@ from tasks.live.freeze import freeze
 from tasks.live.handoff.receive import receive
 from tasks.live.lake import TABLES, Lake
 from tasks.live.lineage import why
+from tasks.live.repository import COMMITTER
 from tasks.live.segments import Segments
 from tasks.live.status import as_text, read
 from tasks.live.workspace import Workspace
@@ -142,6 +143,19 @@ def test_nothing_of_theirs_is_left_in_any_byte_of_the_workspace_its_history_and_
     assert [(w, n) for w, n in left if not n.endswith(".git") or not re.fullmatch(r"[a-z]{2}_[0-9a-f]{24}", w)] == []
     assert (done.hits, done.where) == (0, []) and done.proof["remote backup"].files > 5
     assert not unfinished(place)
+
+
+@pytest.mark.slow
+def test_ids_of_rows_may_stay_in_the_changelog_for_they_name_nothing_any_more(place: Workspace):
+    of_rows = [i for i in ids(place) if re.fullmatch(r"(ix|an)_[0-9a-f]{24}", i)]
+    assert of_rows
+    with place.changelog.open("a", encoding="utf-8") as changelog:
+        changelog.write("- added, as " + ", ".join(of_rows) + "\n")
+    git(place.root, "add", "data/CHANGELOG.md")
+    git(place.root, *COMMITTER, "commit", "-qm", "what was added")
+    done = erase(place, WISH)
+    assert (done.hits, done.where) == (0, [])
+    assert all(i in place.changelog.read_text(encoding="utf-8") for i in of_rows)
 
 
 @pytest.mark.slow

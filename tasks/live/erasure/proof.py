@@ -2,8 +2,8 @@
 
     data/raw: 12 files, 0 hits · data/lake: 40 files, 0 hits · .dvc/cache: 212 files, 0 hits · remote store: 212 objects, 0 hits · …
 
-Row ids that derive from content may stand in reports, which are counts and ids of rows and lie in git for ever: they name nothing
-any more, and are counted apart.
+Row ids that derive from content may stand in reports and in the data's changelog, which are counts and ids of rows and lie in git
+for ever: they name nothing any more, and are counted apart.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tasks.live.kept import CACHE
 from tasks.live.workspace import Workspace
 
 JOURNALS = "erasures"
-REPORTS = "data/reports"
+KEPT_IN_GIT = ("data/reports/", "data/CHANGELOG.md")
 FIRST_HITS = 20
 
 
 @dataclass(slots=True)
 class Looked:
-    """What was looked into in one place. `row_ids` are derived ids in reports, and no hits."""
+    """What was looked into in one place. `row_ids` are derived ids in reports and the changelog, and no hits."""
 
     files: int = 0
     bytes: int = 0
@@ -73,7 +73,7 @@ def prove(workspace: Workspace, needles: Needles) -> Proof:
         name = path.relative_to(workspace.root).as_posix()
         try:
             size = path.stat().st_size
-            proof.add(_place(name), name, looks_into(path), size, needles, name.startswith(REPORTS))
+            proof.add(_place(name), name, looks_into(path), size, needles, name.startswith(KEPT_IN_GIT))
         except OSError as e:
             proof.unseen.append(f"{name}: {e}")
     if (workspace.root / ".git").exists():
