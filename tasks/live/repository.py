@@ -60,6 +60,8 @@ def dvc(workspace: Workspace) -> Iterator[Any]:
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
+    # A file that a store does not have, because it was erased for one, is no news with a traceback: whoever asked for it says so.
+    logging.getLogger("dvc_data").setLevel(logging.CRITICAL)
     # DVC resolves stage names and working folders against the current folder, whatever root it was given.
     with contextlib.chdir(workspace.root):
         repo = Repo(str(workspace.root))
