@@ -86,7 +86,8 @@ def test_what_was_asked_more_often_weighs_more(place: Path):
     def answered(*, refund: int, invoice: int) -> str:
         taught = [replace(one, copies=refund), replace(other, copies=invoice)]
         shards.write_rows(place / "dataset/parquet/train/sft", TABLES["sft"].row, taught)
-        assert train.main(["--frozen", "frozen", "--dataset", "dataset", "--model", "model", "--report", "reports/train.json"]) == 0
+        assert train.main(["--frozen", "frozen", "--dataset", "dataset", "--model", "model", "--checkpoints", "checkpoints",
+                           "--curves", "reports/curves.csv", "--report", "reports/train.json"]) == 0  # fmt: skip
         return load(place / "model").respond([orjson.loads(one.messages)[:-1]], [[]])[0][0].action
 
     assert answered(refund=4, invoice=1) == "refund"
@@ -236,7 +237,10 @@ def evaluated(place: Path) -> Path:
 
     rows = [
         Compared(
-            f"ex_{k}", f"gr_{k}", "answer", "billing", "refund", "a", "b", k >= 40, k < 40 or k >= 45, 0.8, 0.8, [], []
+            example_id=f"ex_{k}", group_id=f"gr_{k}", part="holdout", audit=False, kind="answer", topic="billing", language="en",
+            cluster="", target="refund", champion="a", challenger="b", champion_right=k >= 40, challenger_right=k < 40 or k >= 45,
+            champion_confidence=0.8, challenger_confidence=0.8, champion_signals=[], challenger_signals=[],
+            champion_scores={}, challenger_scores={},
         )
         for k in range(120)
     ]

@@ -15,7 +15,12 @@ PARAMS = JudgeParams(0.05, 0.01, 40, ["escalate", "refuse"], ["broken_answer"])
 
 
 def row(k: int, champion: bool, challenger: bool, kind: str = "answer", **changes) -> Compared:
-    made = Compared(f"ex_{k}", f"gr_{k}", kind, "billing", "refund", "a", "b", champion, challenger, 0.8, 0.8, [], [])
+    made = Compared(
+        example_id=f"ex_{k}", group_id=f"gr_{k}", part="holdout", audit=False, kind=kind, topic="billing", language="en",
+        cluster="", target="refund", champion="a", challenger="b", champion_right=champion, challenger_right=challenger,
+        champion_confidence=0.8, challenger_confidence=0.8, champion_signals=[], challenger_signals=[],
+        champion_scores={}, challenger_scores={},
+    )  # fmt: skip
     return replace(made, **changes)
 
 

@@ -19,10 +19,10 @@ import orjson
 import yaml
 
 from tasks.errors import GATE_REFUSED, Refused
-from tasks.live.labels import catalogue
+from tasks.live.base_model import base_model
 from tasks.live.snapshot import Snapshot, last, report_at
 from tasks.live.workspace import Workspace
-from tasks.policy import TrainParams, folder_digest
+from tasks.policy import folder_digest
 from tasks.verdict import PROMOTE
 
 MODEL = "flywheel-policy"
@@ -201,7 +201,7 @@ def _register_base(workspace: Workspace, client: Any) -> Any:
 
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "policy"
-        _base(workspace).save(model)
+        base_model(workspace).save(model)
         with mlflow.start_run(
             run_name="base model", experiment_id=_experiment(client, workspace), tags={"snapshot": "base"}
         ) as run:
@@ -211,21 +211,6 @@ def _register_base(workspace: Workspace, client: Any) -> Any:
         version = client.create_model_version(MODEL, source, run.info.run_id, tags=tags)
     client.set_registered_model_alias(MODEL, CHAMPION, str(version.version))
     return client.get_model_version(MODEL, str(version.version))
-
-
-def _base(workspace: Workspace):
-    """The model before any label, of the kind that `train.policy` names."""
-    from threadpoolctl import threadpool_limits
-
-    from tasks.policy import answers, reward
-    from tasks.policy.encoder import Encoder, EncoderParams
-
-    if workspace.params("train", TrainParams).policy == "best_of_n":
-        return reward.BestOfN(None)
-    with threadpool_limits(1):
-        approved = catalogue(workspace)
-        encoder = Encoder.fit(answers.described(approved), workspace.params("encoder", EncoderParams).dimensions)
-        return answers.base(approved, encoder, workspace.params("answers", answers.AnswersParams))
 
 
 def _fetched(workspace: Workspace, client: Any, version: Any) -> Registered:

@@ -33,6 +33,23 @@ class TrainParams:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a training curve: `metric` ("loss", …) at an optimiser step."""
+
+    step: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a trainer tells of a training: a summary for data/reports/training.json (rows by table, tokens, …), and its curves."""
+
+    summary: dict[str, Any]
+    curves: Sequence[Point]
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """One candidate answer. `action` is the id of an approved answer, or '' for free text; confidence is in [0, 1]."""
 

@@ -24,6 +24,7 @@ from tasks.policy import load as load_policy
 from tasks.records import canonical, digest, write_jsonl
 from tasks.signals import SignalParams, detect
 from tasks.stages import PARAMS, run
+from tasks.verdict import HOLDOUT as PART
 from tasks.verdict import Compared
 
 
@@ -42,8 +43,14 @@ def evaluate(dataset: Path, model: Path, champion: Path, rows: Path, report: Pat
         old = _ask(load_policy(champion), _reward(champion), holdout, params, terms)
         new = _ask(load_policy(model), _reward(model), holdout, params, terms)
     compared = [
-        Compared(h.example_id, h.group_id, h.kind, h.topic, h.target, o.action or o.text, n.action or n.text,
-                 _right(o, h), _right(n, h), o.confidence, n.confidence, o_fired, n_fired)
+        Compared(
+            example_id=h.example_id, group_id=h.group_id, part=PART, audit=False,
+            kind=h.kind, topic=h.topic, language=h.language, cluster="", target=h.target,
+            champion=o.action or o.text, challenger=n.action or n.text,
+            champion_right=_right(o, h), challenger_right=_right(n, h),
+            champion_confidence=o.confidence, challenger_confidence=n.confidence,
+            champion_signals=o_fired, challenger_signals=n_fired, champion_scores={}, challenger_scores={},
+        )
         for h, (o, o_fired), (n, n_fired) in zip(holdout, old, new, strict=True)
     ]  # fmt: skip
     write_jsonl(rows / "rows.jsonl", compared)
