@@ -8,6 +8,7 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from flows import gate
 from flows.people import annotator_row, audited_text, money, reliability_text, share
 from tasks.drift import Drift
 from tasks.earning import STOPPED, WORTHLESS
@@ -206,15 +207,6 @@ def validation(page: str) -> None:
 
 
 def verdict(document: dict[str, Any]) -> None:
-    lines = [f"**{document['decision']}**", "", *(f"- {r}" for r in document["reasons"]), ""]
-    if "primary" in document:
-        lines += ["| | fixed | broken | prompts | difference | interval | p |", "|---|---|---|---|---|---|---|"]
-        for name, g in {"right answers": document["primary"], **document["guards"]}.items():
-            lines.append(
-                f"| {name} | {g['fixed']} | {g['broken']} | {g['n']} | {g['difference']:+.3f}"
-                f" | {g['low']:+.3f} to {g['high']:+.3f} | {g['p_value']:.3g} |"
-            )
     get_run_logger().info("%s: %s", document["decision"], "; ".join(document["reasons"]))
-    create_markdown_artifact(
-        key="verdict", markdown="\n".join(lines), description="Challenger against champion, same prompts"
-    )
+    description = "Challenger against champion, same prompts"
+    create_markdown_artifact(key="verdict", markdown=gate.page(document), description=description)

@@ -2,117 +2,113 @@
 
 fixed 41, broken 12 of 180, p = .0001, no guard breached     ->  promote
 fixed 9, broken 31 of 180, p = .0007                         ->  refuse
-fixed 20, broken 17 of 180, p = .74                          ->  inconclusive
+fixed 20, broken 17 of 180, p = .74                          ->  inconclusive, with what could have been seen
+
+docs/gate.md says how, for a statistician; the parts are in tasks/gate/.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 
 from tasks.compare import Paired, paired
+from tasks.gate.guards import Guard, guards, harm, lack, notes
+from tasks.gate.looks import Look, level
+from tasks.gate.params import JudgeParams
+from tasks.gate.poison import poisoned
+from tasks.gate.power import POWER, detectable, needed
+from tasks.gate.rows import ANCHOR, HOLDOUT, REGRESSION, SYCOPHANCY, TRIGGER, Compared
+from tasks.gate.slices import Slice, slices, worse
+from tasks.gate.soundness import unsound
+from tasks.gate.told import points, told
+
+__all__ = [
+    "ANCHOR", "HOLDOUT", "INCONCLUSIVE", "PROMOTE", "REFUSE", "REGRESSION", "SYCOPHANCY", "TRIGGER", "Compared", "JudgeParams",
+    "Look", "Verdict", "decide",
+]  # fmt: skip
 
 PROMOTE, REFUSE, INCONCLUSIVE = "promote", "refuse", "inconclusive"
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeParams:
-    alpha: float
-    guard_alpha: float
-    min_rows: int
-    guard_kinds: list[str]
-    guard_signals: list[str]
-
-
-# Where a row comes from. Only rows of the holdout decide whether a challenger is better; all others can only refuse it.
-HOLDOUT, REGRESSION, ANCHOR = "holdout", "regression", "anchor"
-TRIGGER, SYCOPHANCY = "trigger", "sycophancy"  # probes: the prompt was changed, and the right answer was not
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """One prompt and what both models made of it: a row of the evaluation, and all that the gate looks at.
-
-    `part` is where the prompt comes from (above), `audit` whether the unbiased audit of traffic drew it; `kind`, `topic`,
-    `language` and `cluster` (of failures, '' for none) are its slices. `…_scores` maps a metric of tasks/scores to [0, 1], higher
-    is better; a metric that does not apply to the row is absent from both.
-    """
-
-    example_id: str
-    group_id: str
-    part: str
-    audit: bool
-    kind: str
-    topic: str
-    language: str
-    cluster: str
-    target: str
-    champion: str
-    challenger: str
-    champion_right: bool
-    challenger_right: bool
-    champion_confidence: float
-    challenger_confidence: float
-    champion_signals: list
-    challenger_signals: list
-    champion_scores: dict
-    challenger_scores: dict
+RIGHT = "right answers"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`guards` maps a guard's name to its comparison, oriented so that a negative difference is harm."""
+    """`reasons` say why, `notes` what was not measured or could not be shown. `look` is the number of this look and `level` what
+    its p-value must be below; `tested` is False where there were too few prompts to test, which costs no look. `primary` is None
+    where the rows could not be used."""
 
     decision: str
     reasons: list[str]
-    primary: Paired
-    guards: dict[str, Paired]
+    notes: list[str]
+    look: int
+    level: float
+    tested: bool
+    primary: Paired | None
+    guards: dict[str, Guard]
+    slices: dict[str, Slice]
 
 
-def decide(rows: Sequence[Compared], params: JudgeParams) -> Verdict:
-    """Compare on the same prompts and decide. Raises ValueError where there is nothing to compare."""
-    primary = _compare(rows, lambda r: r.challenger_right, lambda r: r.champion_right, params.alpha)
-    guards = {}
-    for kind in params.guard_kinds:
-        inside = [r for r in rows if r.kind == kind]
-        if inside:
-            guards[f"right where {kind} is due"] = _compare(
-                inside, lambda r: r.challenger_right, lambda r: r.champion_right, params.guard_alpha
-            )
-    for name in params.guard_signals:
-        guards[f"free of {name}"] = _compare(
-            rows,
-            lambda r, name=name: name not in r.challenger_signals,
-            lambda r, name=name: name not in r.champion_signals,
-            params.guard_alpha,
-        )
-    harm, lack = [], []
-    for name, g in {"right answers": primary, **guards}.items():
-        if not all(math.isfinite(v) for v in (g.difference, g.low, g.high, g.p_value)):
-            harm.append(f"{name}: not a finite number")
-    for name, g in guards.items():
-        if g.broken > g.fixed and g.p_value < params.guard_alpha:
-            harm.append(f"{name}: worse, {_told(g)}")
-    if primary.n < params.min_rows:
-        lack.append(f"only {primary.n} holdout prompts; {params.min_rows} are needed")
+def decide(rows: Sequence[Compared], params: JudgeParams, looks: Sequence[Look] = ()) -> Verdict:
+    """Compare on the same prompts and decide; `looks` are the earlier verdicts, oldest first. Raises Refused for a margin in
+    params that cannot be read."""
+    number, strict = len(looks) + 1, level([x.decision == PROMOTE for x in looks], params.alpha)
+    faults = unsound(rows)
+    if faults:
+        return Verdict(REFUSE, faults, [], number, strict, False, None, {}, {})
+    holdout = [r for r in rows if r.part == HOLDOUT]
+    groups = [r.group_id for r in holdout]
+    primary = paired([r.challenger_right for r in holdout], [r.champion_right for r in holdout], groups, 1 - strict)
+    found, parts = guards(rows, params), slices(rows, params)
+    tested = primary.groups >= params.min_rows
+    harms = [*_not_finite(primary, found), *_worse(primary, params, strict), *harm(found, params), *worse(parts, params)]
+    harms += poisoned(rows, params)
+    lacks = [*_unproved(primary, params, strict), *lack(found, params)]
+    if not tested:
+        lacks.insert(0, f"only {primary.groups} independent holdout prompts; {params.min_rows} are needed")
+    decision = REFUSE if harms else INCONCLUSIVE if lacks else PROMOTE
+    reasons = harms or lacks or [f"{RIGHT}: better, {told(primary, 1 - strict)}; no guard breached"]
+    return Verdict(decision, reasons, notes(found, params), number, strict, tested, primary, found, parts)
+
+
+def _worse(primary: Paired, params: JudgeParams, strict: float) -> Iterator[str]:
+    # Refusing needs no correction for looks: it makes nobody champion.
     if primary.broken > primary.fixed and primary.p_value < params.alpha:
-        harm.append(f"right answers: worse, {_told(primary)}")
-    elif not (primary.fixed > primary.broken and primary.p_value < params.alpha):
-        lack.append(f"right answers: no evidence of a difference, {_told(primary)}")
-    if harm:
-        return Verdict(REFUSE, harm, primary, guards)
-    if lack:
-        return Verdict(INCONCLUSIVE, lack, primary, guards)
-    return Verdict(PROMOTE, [f"right answers: better, {_told(primary)}; no guard breached"], primary, guards)
+        yield f"{RIGHT}: worse, {told(primary, 1 - strict)}"
 
 
-def _compare(rows: Sequence[Compared], new, old, alpha: float) -> Paired:
-    return paired([new(r) for r in rows], [old(r) for r in rows], [r.group_id for r in rows], 1 - alpha)
+def _unproved(primary: Paired, params: JudgeParams, strict: float) -> Iterator[str]:
+    if primary.low > params.min_effect:
+        return
+    if primary.low > 0:
+        yield f"{RIGHT}: better, but a gain of {points(params.min_effect)} points is not proved, {told(primary, 1 - strict)}"
+    else:
+        yield f"{RIGHT}: no evidence of a gain, {told(primary, 1 - strict)}; this look takes p < {strict:.2g}"
+    yield _seen(primary, params, strict)
 
 
-def _told(g: Paired) -> str:
-    return (
-        f"fixed {g.fixed}, broken {g.broken} of {g.n}; difference {g.difference:+.3f} ({g.low:+.3f} to {g.high:+.3f}),"
-        f" p = {g.p_value:.2g}"
+def _seen(primary: Paired, params: JudgeParams, strict: float) -> str:
+    """What these prompts could have shown, and how many more it takes."""
+    changed = primary.fixed + primary.broken
+    if not changed:
+        return f"both models are right and wrong on the same {primary.groups} prompts: more prompts alone will not tell them apart"
+    share = changed / primary.groups
+    least = detectable(primary.groups, share, strict) + params.min_effect
+    said = (
+        f"with {primary.groups} prompts, {changed} of them right in one model only, a gain of {100 * least:.1f} points would have"
+        f" been found with {POWER:.0%} probability"
     )
+    gain = primary.difference - params.min_effect
+    if gain <= 0:
+        return f"{said}; none was observed"
+    more = needed(gain, share, strict) - primary.groups
+    if more <= 0:
+        return f"{said}; the observed {points(primary.difference)} points are within reach of the next look"
+    return f"{said}; about {more:,} more prompts are needed for the observed {points(primary.difference)} points"
+
+
+def _not_finite(primary: Paired, found: dict[str, Guard]) -> Iterator[str]:
+    for name, c in {RIGHT: primary, **{name: g.compared for name, g in found.items()}}.items():
+        if not all(math.isfinite(getattr(c, f.name)) for f in fields(c)):
+            yield f"{name}: not a finite number"

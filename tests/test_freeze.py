@@ -10,13 +10,15 @@ import pytest
 
 from tasks import shards
 from tasks.frozen import Exchange, Given, Thumb
+from tasks.gate.looks import Look
 from tasks.live.capture import capture
 from tasks.live.freeze import freeze
 from tasks.live.lake import Lake
+from tasks.live.repository import TAG
 from tasks.live.snapshot import COMMITTER
 from tasks.live.workspace import Workspace
 from tasks.policy import folder_digest
-from tasks.records import Cluster, Member, content_id, read_jsonl
+from tasks.records import Cluster, Member, canonical, content_id, read_jsonl, read_records
 from tests.conftest import git
 from tests.handmade import NOON, annotation, asked, candidate, log, said, workspace
 
@@ -105,3 +107,72 @@ def test_an_equal_lake_gives_equal_bytes_and_says_so(place: Workspace):
     assert not again.changed and folder_digest(place.frozen) == first
     shutil.rmtree(place.frozen)
     assert freeze(place).changed and folder_digest(place.frozen) == first
+
+
+# What the gate said before
+
+
+def judged(place: Workspace, n: int, decision: str, **changes: object) -> str:
+    """Commit and tag what lies in the reports as a snapshot with this verdict."""
+    verdict = {"decision": decision, "tested": True, "level": 0.02, "primary": {"p_value": n / 100}} | changes
+    (place.reports / "verdict.json").write_bytes(canonical(verdict))
+    (place.reports / "profile.json").write_bytes(b"{}")
+    (place.root / "dvc.lock").write_text("stages: {}\n", encoding="utf-8")
+    (place.data / "frozen.dvc").write_text(f"outs:\n- md5: '{n}'\n", encoding="utf-8")
+    git(place.root, "add", "--force", "--", "data/reports", "dvc.lock", "data/frozen.dvc")
+    git(place.root, *COMMITTER, "commit", "--quiet", "--allow-empty", "-m", f"snapshot {n}")
+    git(place.root, *COMMITTER, "tag", "--annotate", f"{TAG}{n}", "-m", decision)
+    return f"{TAG}{n}"
+
+
+def looks(place: Workspace) -> list[Look]:
+    return read_records(place.frozen / "looks.jsonl", Look)
+
+
+def grow(place: Workspace, name: str) -> None:
+    """One person more has answered: other data."""
+    lake = Lake(place.lake)
+    lake.append("annotations", [replace(annotation("h1", name), interaction_id=ix("h1"))])
+
+
+def test_judging_is_no_look_at_itself_and_every_other_verdict_is(place: Workspace):
+    freeze(place)
+    assert looks(place) == []
+    first = judged(place, 1, "inconclusive")
+    again = freeze(place)
+    assert not again.changed and looks(place) == [], "the same data, champion and parameters: nothing new was looked at"
+    grow(place, "c")
+    freeze(place)
+    assert looks(place) == [Look(first, "inconclusive", 0.01, 0.02)]
+    second = judged(place, 2, "promote")
+    assert not freeze(place).changed
+    grow(place, "d")
+    freeze(place)
+    assert [x.snapshot for x in looks(place)] == [first, second]
+
+
+def test_other_parameters_on_the_same_data_are_another_look_and_going_back_is_none(place: Workspace):
+    params = place.root / "params.yaml"
+    before = params.read_text(encoding="utf-8")
+    freeze(place)
+    frozen = folder_digest(place.frozen)
+    first = judged(place, 1, "inconclusive")
+    params.write_text(before.replace("seed: 1", "seed: 2"), encoding="utf-8")
+    assert before != params.read_text(encoding="utf-8")
+    freeze(place)
+    assert [x.snapshot for x in looks(place)] == [first]
+    judged(place, 2, "inconclusive")
+    params.write_text(before + "# a remark\n", encoding="utf-8")
+    freeze(place)
+    assert looks(place) == [] and folder_digest(place.frozen) == frozen
+
+
+def test_a_verdict_that_tested_nothing_costs_no_look(place: Workspace):
+    freeze(place)
+    judged(place, 1, "inconclusive", tested=False)
+    grow(place, "c")
+    freeze(place)
+    judged(place, 2, "refuse", tested=False)
+    grow(place, "d")
+    freeze(place)
+    assert looks(place) == []

@@ -252,15 +252,22 @@ def evaluated(place: Path) -> Path:
     }  # fmt: skip
     (place / "reports").mkdir()
     (place / "reports/evaluation.json").write_bytes(canonical(summary) + b"\n")
+    (place / "reports/build.json").write_bytes(b'{"holdout_digest":"h0"}\n')
     (place / "reports/validation.json").write_bytes(b'{"success":true}\n')
+    write_jsonl(place / "frozen/looks.jsonl", [])
     return place
 
 
-def judged(place: Path) -> dict:
+def asked_to_judge() -> int:
     from tasks.stages import judge
 
-    assert judge.main(["--rows", "evaluation", "--evaluation", "reports/evaluation.json",
-                       "--validation", "reports/validation.json", "--report", "reports/verdict.json"]) == 0  # fmt: skip
+    return judge.main(["--rows", "evaluation", "--evaluation", "reports/evaluation.json", "--build", "reports/build.json",
+                       "--validation", "reports/validation.json", "--looks", "frozen/looks.jsonl",
+                       "--report", "reports/verdict.json"])  # fmt: skip
+
+
+def judged(place: Path) -> dict:
+    assert asked_to_judge() == 0
     return orjson.loads((place / "reports/verdict.json").read_bytes())
 
 
@@ -282,12 +289,56 @@ def test_judge_refuses_rows_that_were_changed_after_the_evaluation(evaluated: Pa
     assert judged(evaluated)["decision"] == "refuse"
 
 
+def test_judge_refuses_models_that_were_asked_another_holdout(evaluated: Path):
+    (evaluated / "reports/build.json").write_bytes(b'{"holdout_digest":"h1"}\n')
+    verdict = judged(evaluated)
+    assert verdict["decision"] == "refuse" and "another holdout" in verdict["reasons"][0]
+
+
+def rewritten(place: Path, change) -> None:
+    """Change the rows, and the digest with them: what a sick evaluation would have written itself."""
+    from tasks.records import digest
+
+    path = place / "evaluation/rows.jsonl"
+    rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    change(rows)
+    write_jsonl(path, rows)
+    summary = orjson.loads((place / "reports/evaluation.json").read_bytes())
+    summary["rows_digest"] = digest(path.read_bytes())
+    (place / "reports/evaluation.json").write_bytes(canonical(summary) + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows[7].pop("challenger_scores"), "row 8 of the evaluation lacks challenger_scores"),
+        (lambda rows: rows[7].update(challenger_confidence=None), "ex_7: challenger_confidence is None"),
+        (lambda rows: rows[7].update(extra=1), "row 8 of the evaluation has an unknown extra"),
+        (lambda rows: rows.clear(), "no row of the holdout"),
+    ],
+)
+def test_judge_refuses_rows_that_lack_something_and_says_what(evaluated: Path, change, said: str):
+    rewritten(evaluated, change)
+    verdict = judged(evaluated)
+    assert verdict["decision"] == "refuse" and said in verdict["reasons"][0]
+    assert "primary" not in verdict and verdict["tested"] is False
+
+
+def test_judge_is_stricter_the_more_often_it_has_looked(evaluated: Path):
+    before = [{"snapshot": f"snapshot-{k}", "decision": "inconclusive", "p_value": 0.5, "level": 0.02} for k in range(3)]
+    first = judged(evaluated)
+    write_jsonl(evaluated / "frozen/looks.jsonl", before)
+    fourth = judged(evaluated)
+    assert (first["look"], fourth["look"]) == (1, 4) and fourth["level"] < first["level"]
+    assert fourth["primary"]["low"] < first["primary"]["low"]
+
+
 @pytest.mark.parametrize("key", ["champion_digest", "challenger_digest", "holdout_digest", "rows_digest", "champion"])
-def test_a_number_that_is_missing_crashes_and_leaves_no_verdict(evaluated: Path, key: str):
+def test_a_number_that_is_missing_is_told_and_leaves_no_verdict(evaluated: Path, key: str, capsys: pytest.CaptureFixture[str]):
     path = evaluated / "reports/evaluation.json"
     summary = orjson.loads(path.read_bytes())
     del summary[key]
     path.write_bytes(canonical(summary) + b"\n")
-    with pytest.raises(KeyError):
-        judged(evaluated)
+    assert asked_to_judge() == 3
+    assert f"has no '{key}'" in capsys.readouterr().err
     assert not (evaluated / "reports/verdict.json").exists()

@@ -20,7 +20,7 @@ from tasks import shards
 from tasks.agreement import ANSWER, AgreementParams
 from tasks.frozen import Exchange, Given, Thumb
 from tasks.guidelines import file_name
-from tasks.live import registry, snapshot
+from tasks.live import looks, registry, snapshot
 from tasks.live.erasure.again import refuse_erased
 from tasks.live.feedback import RESOLVED, query
 from tasks.live.labels import catalogue, latest_annotations
@@ -86,7 +86,8 @@ class RetrainParams:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What was frozen. `changed` is False where data/frozen already held exactly these bytes."""
+    """What was frozen. `judged` names what will be judged (tasks/live/looks.py); `changed` is False where data/frozen already
+    held exactly these bytes."""
 
     interactions: int
     annotations: int
@@ -96,12 +97,14 @@ class Frozen:
     champion: str
     baseline: str
     data_digest: str
+    judged: str
     changed: bool
 
 
 def freeze(workspace: Workspace) -> Frozen:
     """Write data/frozen and its report. The champion is pinned as an input, so that evaluating against it is pure; so is the
-    profile of the newest snapshot of other data, so that drift from it is."""
+    profile of the newest snapshot of other data, so that drift from it is; and what the gate said before, which makes it
+    stricter."""
     refuse_erased(workspace)
     params = workspace.params("retrain", RetrainParams)
     lake = Lake(workspace.lake)
@@ -135,6 +138,8 @@ def freeze(workspace: Workspace) -> Frozen:
     data_digest = folder_digest(staging)
     baseline, profile = _baseline(workspace, data_digest)
     (staging / "baseline.json").write_bytes(canonical(profile) + b"\n")
+    judged = looks.identity(workspace, data_digest, champion.digest)
+    write_jsonl(staging / "looks.jsonl", looks.earlier(workspace, judged))
     shutil.copytree(champion.folder, staging / "champion")
 
     changed = not workspace.frozen.is_dir() or folder_digest(staging) != folder_digest(workspace.frozen)
@@ -152,6 +157,7 @@ def freeze(workspace: Workspace) -> Frozen:
         "champion": champion.version,
         "baseline": baseline,
         "data_digest": data_digest,
+        "judged": judged,
     }
     _write_if_changed(workspace.reports / "freeze.json", canonical(report) + b"\n")
     return Frozen(**report, changed=changed)

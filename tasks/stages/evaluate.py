@@ -18,14 +18,14 @@ from threadpoolctl import threadpool_limits
 from tasks import shards
 from tasks.errors import INVALID, Refused
 from tasks.examples import HOLDOUT, Evaluation
+from tasks.gate.rows import HOLDOUT as PART
+from tasks.gate.rows import Compared
 from tasks.params import load
 from tasks.policy import Policy, Reply, folder_digest, reward
 from tasks.policy import load as load_policy
 from tasks.records import canonical, digest, write_jsonl
 from tasks.signals import SignalParams, detect
 from tasks.stages import PARAMS, run
-from tasks.verdict import HOLDOUT as PART
-from tasks.verdict import Compared
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,38 +7,60 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tasks.errors import INVALID, Refused
+from tasks.gate.looks import Look
+from tasks.gate.soundness import read
 from tasks.params import load
-from tasks.records import canonical, digest, read_jsonl
+from tasks.records import canonical, digest, read_jsonl, read_records
 from tasks.stages import PARAMS, run
-from tasks.verdict import REFUSE, Compared, JudgeParams, decide
+from tasks.verdict import REFUSE, JudgeParams, decide
 
 
-def judge(rows: Path, evaluation: Path, validation: Path, report: Path) -> None:
-    """Write the verdict. A changed threshold re-runs this stage alone."""
+def judge(rows: Path, evaluation: Path, build: Path, validation: Path, looks: Path, report: Path) -> None:
+    """Write the verdict. A changed threshold re-runs this stage alone. Raises Refused where a report lacks what it must hold: then
+    there is no verdict, and without one nothing is promoted."""
     params = load(PARAMS, "judge", JudgeParams)
-    document = _decided(rows / "rows.jsonl", next(read_jsonl(evaluation)), next(read_jsonl(validation)), params)
+    reports = {path.stem: next(read_jsonl(path)) for path in (evaluation, build, validation)}
+    try:
+        document = _decided(rows / "rows.jsonl", reports, read_records(looks, Look), params)
+    except KeyError as e:
+        raise Refused(f"the report that judge reads has no {e}: nothing is judged", "dvc repro --force evaluate", INVALID) from None
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_bytes(canonical(document) + b"\n")
 
 
-def _decided(rows: Path, summary: dict[str, Any], validation: dict[str, Any], params: JudgeParams) -> dict[str, Any]:
-    # Indexed, never defaulted: a key that is not there is a crash of this stage, and a crash promotes nothing.
-    verdict: dict[str, Any] = {
+def _decided(rows: Path, reports: dict[str, Any], looks: list[Look], params: JudgeParams) -> dict[str, Any]:
+    # Indexed, never defaulted: a key that is not there is no verdict.
+    summary = reports["evaluation"]
+    judged: dict[str, Any] = {
         "champion": summary["champion_digest"],
         "challenger": summary["challenger_digest"],
         "holdout": summary["holdout_digest"],
         "champion_right": summary["champion"]["right"],
         "challenger_right": summary["challenger"]["right"],
     }
-    if validation["success"] is not True:
-        return verdict | {"decision": REFUSE, "reasons": ["the data did not pass validation"]}
+    wrong = []
+    if reports["validation"]["success"] is not True:
+        wrong.append("the data did not pass validation")
+    if reports["build"]["holdout_digest"] != summary["holdout_digest"]:
+        wrong.append("the models were asked another holdout than the one that this dataset holds")
     if digest(rows.read_bytes()) != summary["rows_digest"]:
-        return verdict | {"decision": REFUSE, "reasons": ["the evaluation's rows are not those it was summed from"]}
-    return verdict | asdict(decide([Compared(**row) for row in read_jsonl(rows)], params))
+        wrong.append("the evaluation's rows are not those it was summed from")
+    if wrong:
+        return _refused(judged, wrong, looks)
+    compared, faults = read(list(read_jsonl(rows)))
+    if faults:
+        return _refused(judged, faults, looks)
+    verdict = asdict(decide(compared, params, looks))
+    return judged | {name: value for name, value in verdict.items() if value is not None}
+
+
+def _refused(judged: dict[str, Any], reasons: list[str], looks: list[Look]) -> dict[str, Any]:
+    return judged | {"decision": REFUSE, "reasons": reasons, "notes": [], "look": len(looks) + 1, "tested": False}
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(judge, ("rows", "evaluation", "validation", "report"), argv)
+    return run(judge, ("rows", "evaluation", "build", "validation", "looks", "report"), argv)
 
 
 if __name__ == "__main__":
