@@ -22,7 +22,7 @@ def page(document: dict[str, Any]) -> str:
     lines += [_row(name, g["state"], g["compared"]) for name, g in document["guards"].items()]
     # The largest loss first: whoever reads so far looks for harm.
     worst = sorted(document["slices"].items(), key=lambda x: (x[1]["compared"]["difference"], x[0]))
-    lines += [_row(name, "worse" if s["worse"] else "", s["compared"]) for name, s in worst]
+    lines += [_row(name, "worse" if s["worse"] else "" if s["tested"] else "too few changed", s["compared"]) for name, s in worst]
     return "\n".join(lines)
 
 

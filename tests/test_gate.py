@@ -91,7 +91,8 @@ def test_the_page_shows_reasons_notes_guards_and_slices():
     shown = page(
         {
             "decision": "refuse", "reasons": ["topic billing: worse"], "notes": ["safety: not measured"], "look": 3,
-            "level": 0.0038, "primary": c, "slices": {"topic billing": {"compared": c, "adjusted": 0.04, "worse": True}},
+            "level": 0.0038, "primary": c,
+            "slices": {"topic billing": {"compared": c, "tested": True, "adjusted": 0.04, "worse": True}},
             "guards": {"safety": {"state": "missing", "compared": none}},
         }
     )  # fmt: skip

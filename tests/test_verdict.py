@@ -220,6 +220,14 @@ def test_of_many_slices_one_is_worse_by_chance_and_does_not_refuse():
     assert found.slices["topic unlucky"].compared.p_value < 0.05 < found.slices["topic unlucky"].adjusted
 
 
+def test_slices_in_which_too_little_changed_to_prove_anything_cost_the_others_nothing():
+    idle = [r for k in range(60) for r in rows(1, 1, 20, topic=f"topic {k}", start=1000 + 100 * k)]
+    harmed = decide(rows(70, 5, 100) + idle + rows(0, 10, 27, topic="bicycles", start=9000), PARAMS)
+    assert harmed.decision == REFUSE and len(harmed.reasons) == 1
+    assert harmed.reasons[0].startswith("topic bicycles: worse") and "after correction for 2 slices" in harmed.reasons[0]
+    assert not harmed.slices["topic 1"].tested and harmed.slices["topic 1"].adjusted == 1.0
+
+
 def test_a_slice_of_few_prompts_or_of_all_is_not_tested():
     assert set(decide(GOOD + rows(0, 9, 0, topic="tiny", start=1000), PARAMS).slices) == {"topic billing"}
 

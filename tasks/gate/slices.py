@@ -2,7 +2,10 @@
 
     topic billing   1 fixed, 19 broken of 60, p = .00004, of 14 slices  ->  adjusted .0006: worse
 
-Source: Holm (1979), A simple sequentially rejective multiple test procedure. It holds however the slices overlap.
+A slice in which so few answers changed that even losing them all would prove nothing is not tested, and costs the others nothing.
+
+Sources: Holm (1979), A simple sequentially rejective multiple test procedure, which holds however the slices overlap; Tarone
+(1990), A modified Bonferroni method for discrete data, for what is not tested: the exact test is conditional on how many changed.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from tasks.gate.told import told
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """`adjusted` is the p-value corrected for all slices that were tested."""
+    """`adjusted` is the p-value corrected for all slices that were `tested`, 1 where it was not."""
 
     compared: Paired
+    tested: bool
     adjusted: float
     worse: bool
 
@@ -31,7 +35,7 @@ def slices(rows: Sequence[Compared], params: JudgeParams) -> dict[str, Slice]:
     """Every slice of the holdout of `judge.slice_rows` groups or more, 'topic billing' for instance. A value that all rows have
     is no slice; of two slices of the same rows the first counts."""
     holdout = [r for r in rows if r.part == HOLDOUT]
-    tested: dict[str, Paired] = {}
+    found: dict[str, Paired] = {}
     seen: set[tuple[int, ...]] = {tuple(range(len(holdout)))}
     for column in params.slices:
         values: dict[str, list[int]] = {}
@@ -43,21 +47,32 @@ def slices(rows: Sequence[Compared], params: JudgeParams) -> dict[str, Slice]:
                 continue
             seen.add(tuple(places))
             new, old = [r.challenger_right for r in inside], [r.champion_right for r in inside]
-            tested[f"{column} {value}"] = paired(new, old, [r.group_id for r in inside], 1 - params.alpha)
-    adjusted = holm([c.p_value for c in tested.values()])
+            found[f"{column} {value}"] = paired(new, old, [r.group_id for r in inside], 1 - params.alpha)
+    testable = _testable(found, params.slice_alpha)
+    adjusted = dict(zip(testable, holm([found[name].p_value for name in testable]), strict=True))
     return {
-        name: Slice(c, p, c.broken > c.fixed and p < params.slice_alpha)
-        for (name, c), p in zip(tested.items(), adjusted, strict=True)
+        name: Slice(c, name in adjusted, p := adjusted.get(name, 1.0), c.broken > c.fixed and p < params.slice_alpha)
+        for name, c in found.items()
     }
 
 
 def worse(found: dict[str, Slice], params: JudgeParams) -> list[str]:
     """Why these slices refuse."""
+    tested = sum(s.tested for s in found.values())
     return [
-        f"{name}: worse, {told(s.compared, 1 - params.alpha)}, {s.adjusted:.2g} after correction for {len(found)} slices"
+        f"{name}: worse, {told(s.compared, 1 - params.alpha)}, {s.adjusted:.2g} after correction for {tested} slices"
         for name, s in found.items()
         if s.worse
     ]
+
+
+def _testable(found: dict[str, Paired], alpha: float) -> list[str]:
+    """Those whose smallest possible p-value, all changes being losses, survives the correction for their own number."""
+    least = {name: 2.0 ** (1 - c.fixed - c.broken) for name, c in found.items()}
+    number = 1
+    while sum(p <= alpha / number for p in least.values()) > number:
+        number += 1
+    return [name for name, p in least.items() if p <= alpha / number]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
