@@ -83,6 +83,14 @@ def test_copies_of_one_prompt_are_no_evidence():
     assert decide(copies, PARAMS).decision == INCONCLUSIVE
 
 
+def test_a_gain_on_many_rare_questions_does_not_buy_the_loss_of_a_common_one():
+    rare = rows(30, 0, 100)
+    common = [row(1000 + k, True, False, group_id="the same") for k in range(31)]
+    found = decide(rare + common, PARAMS)
+    assert found.primary.p_value < 1e-6 and found.traffic < 0
+    assert found.decision == INCONCLUSIVE and "not for more of the traffic" in found.reasons[0]
+
+
 def test_inconclusive_says_what_would_have_been_seen_and_how_many_prompts_it_takes():
     text = decide(rows(24, 14, 142), PARAMS).reasons[1]
     assert "with 180 prompts, 38 of them right in one model only, a gain of" in text
@@ -225,7 +233,7 @@ def test_slices_in_which_too_little_changed_to_prove_anything_cost_the_others_no
     harmed = decide(rows(70, 5, 100) + idle + rows(0, 10, 27, topic="bicycles", start=9000), PARAMS)
     assert harmed.decision == REFUSE and len(harmed.reasons) == 1
     assert harmed.reasons[0].startswith("topic bicycles: worse") and "after correction for 2 slices" in harmed.reasons[0]
-    assert not harmed.slices["topic 1"].tested and harmed.slices["topic 1"].adjusted == 1.0
+    assert not harmed.slices["topic topic 1"].tested and harmed.slices["topic topic 1"].adjusted == 1.0
 
 
 def test_a_slice_of_few_prompts_or_of_all_is_not_tested():
