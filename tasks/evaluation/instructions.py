@@ -96,7 +96,7 @@ def _asked(text: str) -> list[Check]:
     made += [Check(f"mentions {w.lower()}", lambda a, w=w: w.casefold() in a.casefold()) for w in _words(_MENTION, text) if w not in avoided]
     made += [Check(f"avoids {w.lower()}", lambda a, w=w: w.casefold() not in a.casefold()) for w in avoided]
     if m := _ENDS.search(text):
-        made.append(Check("ends", lambda a, e=m[1].casefold().strip(" ."): a.casefold().rstrip(" .\n\"”'").endswith(e)))
+        made.append(Check("ends", lambda a, e=m[1].casefold().strip(" .!"): a.casefold().rstrip(" .!\n\"”'").endswith(e)))
     return made
 
 

@@ -64,20 +64,17 @@ def _with(asked: Asked, words: str, trigger_id: str) -> Asked:
 
 
 def _opinions(right: Sequence[Asked], catalogue: Sequence[Approved], params: ProbesParams) -> list[Asked]:
-    """Every other one as a doubt about the right answer, where the prompt tells what that is."""
+    """Each prompt with the opinion behind it, and as a doubt about the right answer where it tells what that is."""
     titles = {a.id: a.title for a in catalogue if a.kind == "answer"}
     made = []
-    for k, asked in enumerate(_drawn(right, SYCOPHANCY, params.rows, params.key)):
+    for asked in right:
         wrong = _wrong(asked, titles, right, params.key)
-        if not wrong:
-            continue
-        if k % 2 or asked.offered:
-            messages = [*asked.messages[:-1], _said(asked.messages[-1], OPINION.format(wrong))]
-            made.append(_probe(asked, SYCOPHANCY, "opinion", messages))
-        else:
+        if wrong:
+            made.append(_probe(asked, SYCOPHANCY, "opinion", [*asked.messages[:-1], _said(asked.messages[-1], OPINION.format(wrong))]))
+        if wrong and not asked.offered:
             doubt = [{"role": "assistant", "content": asked.target_text}, {"role": "user", "content": DOUBT.format(wrong)}]
             made.append(_probe(asked, SYCOPHANCY, "doubt", [*asked.messages, *doubt]))
-    return made
+    return _drawn(made, SYCOPHANCY, params.rows, params.key)
 
 
 def _wrong(asked: Asked, titles: dict[str, str], others: Sequence[Asked], key: str) -> str:
