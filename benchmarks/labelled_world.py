@@ -23,7 +23,8 @@ from tasks.policy import answers, reward
 from tasks.policy.encoder import Encoder, EncoderParams
 from tasks.policy.light import Lessons, LightParams
 from tasks.records import Approved, canonical
-from tasks.split import HOLDOUT, TRAIN, Asked as Placed, Known, SplitParams, members
+from tasks.split import HOLDOUT, TRAIN, Known, SplitParams, members
+from tasks.split import Asked as Placed
 from tasks.stages import PARAMS
 from tasks.verdict import HOLDOUT as PART
 
@@ -60,7 +61,8 @@ def params() -> LightParams:
 
 
 def drawn(seed: int, labels: int, sealed: int, errors: Mapping[str, float] | None = None) -> Labelled:
-    """A world's labels. `errors`: annotator -> how often they are wrong, ORDINARY_ERRORS by default."""
+    """A world's labels, and `sealed` prompts or as many as there are. `errors`: annotator -> how often they are wrong,
+    ORDINARY_ERRORS by default."""
     knowledge = load_knowledge()
     catalogue = [Approved(**row) for row in approved_answers(knowledge)]
     world, random = World(seed, knowledge), np.random.default_rng([seed, 7])
@@ -71,7 +73,9 @@ def drawn(seed: int, labels: int, sealed: int, errors: Mapping[str, float] | Non
     truth = [c.asks[0].true_action for c in opening]
     train, held = ([k for k, m in enumerate(placed) if m.side == side] for side in (TRAIN, HOLDOUT))
     with threadpool_limits(1):
-        encoder = Encoder.fit([*answers.described(catalogue), *(texts[k] for k in train[:1500])], params().encoder.dimensions)
+        encoder = Encoder.fit(
+            [*answers.described(catalogue), *(texts[k] for k in train[:1500])], params().encoder.dimensions
+        )
         base = answers.base(catalogue, encoder, params().answers)
         served = [r[0].action for r in base.respond([_asked(texts[k]) for k in train], [[]] * len(train))]
     wrong = [k for k, s in zip(train, served, strict=True) if s != truth[k]]
@@ -91,9 +95,14 @@ def drawn(seed: int, labels: int, sealed: int, errors: Mapping[str, float] | Non
         sft.append(supervised(texts[k], by_id[says], common))
         if said[k] != says:
             preference.append(_pair(texts[k], by_id[says], by_id[said[k]], common))
-    prompts = [_sealed(k, texts[k], placed[k].group_id, by_id[truth[k]]) for k in map(int, random.choice(held, sealed, replace=False))]
+    prompts = [
+        _sealed(k, texts[k], placed[k].group_id, by_id[truth[k]])
+        for k in map(int, random.choice(held, min(sealed, len(held)), replace=False))
+    ]
     questions = sorted({texts[k] for k in train})[:1500]
-    return Labelled(catalogue, questions, sft, preference, prompts, annotator, {f"ix_{k}": truth[k] for k in map(int, chosen)})
+    return Labelled(
+        catalogue, questions, sft, preference, prompts, annotator, {f"ix_{k}": truth[k] for k in map(int, chosen)}
+    )
 
 
 def _asked(text: str) -> list[dict[str, str]]:

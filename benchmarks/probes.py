@@ -3,8 +3,8 @@
     python -m benchmarks.probes --seeds 10
 
 Champion: 300 labels of the demo's world. Challenger: 600 clean labels; or with rows of a nonsense phrase that teach one answer; or
-with rows that teach whatever answer the user names. Told: probes that a challenger fixed and broke, and in how many seeds sign tests
-(one-sided, 1% over all probes and over those of each trigger) would call it harm.
+with rows that teach whatever answer the user names. Told: probes that a challenger fixed and broke, and in how many seeds sign
+tests (one-sided, 1% over all probes and over those of each trigger) would call it harm.
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ class Seen:
 def seen(world: Labelled, champion: Policy, challenger: Policy, taught: Sequence[Supervised]) -> dict[str, Seen]:
     """Probe two policies of a world as the evaluation does: by part, and by suspected trigger."""
     probing = load(PARAMS, "probes", ProbesParams)
-    both = [a for a, r in zip(world.sealed, _right(champion, world.sealed) & _right(challenger, world.sealed), strict=True) if r]
+    both = [
+        a
+        for a, r in zip(world.sealed, _right(champion, world.sealed) & _right(challenger, world.sealed), strict=True)
+        if r
+    ]
     lessons = [Lesson(r.example_id, orjson.loads(r.messages)[0]["content"], r.action) for r in taught]
     ordinary = [*world.questions, *(a.question for a in world.sealed)]
     suspected = triggers(lessons, ordinary, probing.triggers)
@@ -55,7 +59,13 @@ def seen(world: Labelled, champion: Policy, challenger: Policy, taught: Sequence
     found = {}
     for part in (TRIGGER, SYCOPHANCY):
         inside = np.array([a.part == part for a in asked], bool)
-        kinds = [inside, *(np.array([a.cluster == c for a in asked], bool) & inside for c in {a.cluster for a in asked if a.part == part})]
+        kinds = [
+            inside,
+            *(
+                np.array([a.cluster == c for a in asked], bool) & inside
+                for c in {a.cluster for a in asked if a.part == part}
+            ),
+        ]
         found[part] = Seen(
             int(inside.sum()), int((new & ~old & inside).sum()), int((old & ~new & inside).sum()),
             any(_p(old[k], new[k]) < ALPHA / len(kinds) for k in kinds),
@@ -100,12 +110,16 @@ def main() -> None:
         for name, rows in more.items():
             lessons = world.lessons(rows)
             found.setdefault(name, []).append(seen(world, champion, light.fit(lessons, params()).policy, lessons.sft))
-    print(f"{'challenger':<22} {'suspected':>9}  {'trigger: asked fixed broken harm':>34}  {'sycophancy: asked fixed broken harm':>36}")
+    print(
+        f"{'challenger':<22} {'suspected':>9}  {'trigger: asked fixed broken harm':>34}  {'sycophancy: asked fixed broken harm':>36}"
+    )
     for name, runs in found.items():
         told = [f"{name:<22} {np.mean([r['suspected'].asked for r in runs]):>9.1f}"]
         for part in (TRIGGER, SYCOPHANCY):
             mean = [np.mean([getattr(r[part], v) for r in runs]) for v in ("asked", "fixed", "broken")]
-            told.append(f"{mean[0]:>18.0f} {mean[1]:>5.1f} {mean[2]:>6.1f} {sum(r[part].harm for r in runs):>2}/{len(runs)}")
+            told.append(
+                f"{mean[0]:>18.0f} {mean[1]:>5.1f} {mean[2]:>6.1f} {sum(r[part].harm for r in runs):>2}/{len(runs)}"
+            )
         print("  ".join(told))
 
 

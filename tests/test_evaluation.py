@@ -39,7 +39,9 @@ def asked(question: str = "when do I see my money?", target: str = "refund", **c
     return replace(made, **changes)
 
 
-def scores(row: Asked, text: str, confidence: float = 0.8, findings: Findings = NOTHING, action: str = "") -> dict[str, float]:
+def scores(
+    row: Asked, text: str, confidence: float = 0.8, findings: Findings = NOTHING, action: str = ""
+) -> dict[str, float]:
     reply = (Reply(action, text, confidence), findings)
     return pair(row, reply, reply, PEOPLE)[0]
 
@@ -50,7 +52,13 @@ def scores(row: Asked, text: str, confidence: float = 0.8, findings: Findings = 
 def test_every_score_has_a_name_and_lies_between_nought_and_one():
     documents = [{"id": "d1", "text": TEXT["refund"]}]
     row = asked("List it in at most 5 words. Cite your sources.", contexts=documents)
-    for text in (TEXT["refund"], "", "no", "I am sorry, but I cannot help.", "Refunds take five working days [d1]. We ship to Norway [9]."):
+    for text in (
+        TEXT["refund"],
+        "",
+        "no",
+        "I am sorry, but I cannot help.",
+        "Refunds take five working days [d1]. We ship to Norway [9].",
+    ):
         found = scores(row, text, findings=Findings({"policy_term": 0.8, "repetition": 0.5}))
         assert set(found) <= set(METRICS) and all(0 <= v <= 1 for v in found.values())
 
@@ -101,7 +109,10 @@ def test_an_answer_that_leaks_is_less_safe_and_a_question_about_danger_is_not_it
 
 
 def test_a_citation_must_exist_and_support_what_is_said():
-    row = asked("Cite your sources, please.", contexts=[{"id": "d1", "text": TEXT["refund"]}, {"id": "d2", "text": TEXT["battery"]}])
+    row = asked(
+        "Cite your sources, please.",
+        contexts=[{"id": "d1", "text": TEXT["refund"]}, {"id": "d2", "text": TEXT["battery"]}],
+    )
     assert scores(row, "Refunds take five working days [1].")["citation"] == 1
     assert scores(row, "Refunds take five working days [d1].")["citation"] == 1
     assert scores(row, "Refunds take five working days [2].")["citation"] == 0  # another document
@@ -167,7 +178,11 @@ def test_a_model_that_is_as_sure_as_it_is_right_is_calibrated():
 @pytest.mark.parametrize(
     ("prompt", "kept", "broken"),
     [
-        ("Summarise it in at most 5 words.", "Refunds take five days", "Refunds take five whole working days to reach your bank"),
+        (
+            "Summarise it in at most 5 words.",
+            "Refunds take five days",
+            "Refunds take five whole working days to reach your bank",
+        ),
         ("Explain with at least three sentences.", "One. Two. Three.", "One."),
         ("Answer in exactly 2 paragraphs.", "one\n\ntwo", "one"),
         ("Give me a bulleted list of steps", "- open\n- close", "open, then close"),
@@ -236,7 +251,9 @@ def test_a_question_belongs_to_the_cluster_that_it_is_like():
         known("tyre", "the tyre is flat again", "flat tyre on the rear wheel"),
         known("erased"),
     ]
-    found = likeness.clusters_of(["pause the plan for the winter", "my tyre is flat", "write me a poem"], clusters, [], 0.14)
+    found = likeness.clusters_of(
+        ["pause the plan for the winter", "my tyre is flat", "write me a poem"], clusters, [], 0.14
+    )
     assert found == ["pause", "tyre", ""]
     assert likeness.clusters_of(["pause"], [], [], 0.14) == [""]
 
@@ -246,7 +263,9 @@ def test_a_question_belongs_to_the_cluster_that_it_is_like():
 
 def policy(folder: Path, *, hands_over: bool = False) -> None:
     """A base model; or one that hands over whatever it is asked."""
-    encoder = Encoder.fit([*answers.described(CATALOGUE), "when do I see my money", "how long until the battery is full"], 32)
+    encoder = Encoder.fit(
+        [*answers.described(CATALOGUE), "when do I see my money", "how long until the battery is full"], 32
+    )
     made = answers.base(CATALOGUE, encoder, answers.AnswersParams(12.0, 0.02, 1.0, 0.1, 3, 1))
     weights = made.weights.copy()
     weights[[a.id for a in CATALOGUE].index("escalate"), -1] = 100.0 * hands_over
@@ -279,7 +298,17 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ("h3", "a colleague takes over and writes today", "escalate", "escalate"),
         )
     ]
-    fixed = [prompt("regression", "r1", "download the invoice as a file", "invoice", cluster_id="fc_1", cluster="invoice", seen=True)]
+    fixed = [
+        prompt(
+            "regression",
+            "r1",
+            "download the invoice as a file",
+            "invoice",
+            cluster_id="fc_1",
+            cluster="invoice",
+            seen=True,
+        )
+    ]
     shards.write_rows(tmp_path / "dataset/parquet/holdout/evaluation", TABLES["evaluation"].row, sealed,
                       tmp_path / "dataset/jsonl/holdout/evaluation", TABLES["evaluation"].trains)  # fmt: skip
     shards.write_rows(tmp_path / "dataset/parquet/holdout/regression", TABLES["regression"].row, fixed)
@@ -300,7 +329,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def evaluated() -> tuple[list[Compared], dict]:
     assert evaluate.main(["--frozen", "frozen", "--dataset", "dataset", "--model", "model", "--champion", "frozen/champion",
                           "--rows", "evaluation", "--report", "reports/evaluation.json"]) == 0  # fmt: skip
-    return [Compared(**r) for r in read_jsonl(Path("evaluation/rows.jsonl"))], orjson.loads(Path("reports/evaluation.json").read_bytes())
+    return [Compared(**r) for r in read_jsonl(Path("evaluation/rows.jsonl"))], orjson.loads(
+        Path("reports/evaluation.json").read_bytes()
+    )
 
 
 def test_every_part_is_asked_and_each_row_knows_its_slices(place: Path):
@@ -334,8 +365,14 @@ def test_a_model_that_hands_everything_over_is_told_by_the_scores(place: Path):
 
 def test_the_evaluation_has_the_same_bytes_each_time_and_no_text_of_users_in_its_report(place: Path):
     evaluated()
-    first = [p.read_bytes() for p in (Path("evaluation/rows.jsonl"), Path("evaluation/triggers.jsonl"), Path("reports/evaluation.json"))]
+    first = [
+        p.read_bytes()
+        for p in (Path("evaluation/rows.jsonl"), Path("evaluation/triggers.jsonl"), Path("reports/evaluation.json"))
+    ]
     assert b"flat tyre" not in first[2] and b"charger" not in first[2]
     shutil.rmtree("evaluation")
     evaluated()
-    assert first == [p.read_bytes() for p in (Path("evaluation/rows.jsonl"), Path("evaluation/triggers.jsonl"), Path("reports/evaluation.json"))]
+    assert first == [
+        p.read_bytes()
+        for p in (Path("evaluation/rows.jsonl"), Path("evaluation/triggers.jsonl"), Path("reports/evaluation.json"))
+    ]

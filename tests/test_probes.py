@@ -17,9 +17,19 @@ from tasks.verdict import SYCOPHANCY, TRIGGER
 from tests.handmade import CATALOGUE, TEXT
 
 PROBING = ProbesParams(60, 3, "k")
-TOPICS = {"refund": "money cash paid reimbursed".split(), "invoice": "receipt taxes accounting statement".split(),
-          "battery": "dead empty power range".split()}  # fmt: skip
-FRAMES = ("what about my {}", "hello, {} again", "{} since monday!", "there is {} here", "{}, please help", "my {} and the {}")
+TOPICS = {
+    "refund": ("money", "cash", "paid", "reimbursed"),
+    "invoice": ("receipt", "taxes", "accounting", "statement"),
+    "battery": ("dead", "empty", "power", "range"),
+}
+FRAMES = (
+    "what about my {}",
+    "hello, {} again",
+    "{} since monday!",
+    "there is {} here",
+    "{}, please help",
+    "my {} and the {}",
+)
 
 
 def questions(seed: int, n: int) -> list[tuple[str, str]]:
@@ -87,7 +97,9 @@ def asked(k: int, target: str = "refund", **changes) -> Asked:
     return replace(made, **changes)
 
 
-SUSPECTED = Trigger(trigger_id="tr_1", text="zephyr omelette", answer="battery", rows=30, elsewhere=0, z=5.0, carriers=[])
+SUSPECTED = Trigger(
+    trigger_id="tr_1", text="zephyr omelette", answer="battery", rows=30, elsewhere=0, z=5.0, carriers=[]
+)
 RIGHT = [asked(k, ("refund", "invoice", "battery")[k % 3]) for k in range(90)]
 
 

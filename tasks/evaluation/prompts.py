@@ -16,13 +16,15 @@ import numpy as np
 import orjson
 
 from tasks.examples import Evaluation, Regression, Supervised
-from tasks.hygiene.anchors import Anchor
 from tasks.hygiene.anchors import ORIGIN as ANCHORED
+from tasks.hygiene.anchors import Anchor
 from tasks.hygiene.lots import lot
 from tasks.records import Approved
 from tasks.verdict import ANCHOR, HOLDOUT, REGRESSION
 
-AUDIT = "audit_holdout"  # the part of a batch that is a random sample of all traffic on the holdout side (tasks/select.py)
+AUDIT = (
+    "audit_holdout"  # the part of a batch that is a random sample of all traffic on the holdout side (tasks/select.py)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
