@@ -57,7 +57,7 @@ STAGES = ("curate", "build", "train", "evaluate", "judge")
 SESSIONS, TURNS = 900, 5
 SENT = {"audit_holdout": 90, "audit_open": 60, "mined": 150}
 PEOPLE, GUIDELINE = 3, "answer/1"
-FRESH, RECHECK = 1200, 20_000  # unlogged conversations; the more where a promotion looks wrong
+FRESH, RECHECK = 800, 20_000  # unlogged conversations; the more where a promotion looks wrong
 SABOTAGES = ("noise", "swapped", "exits", "forgetful")
 HONEST = "honest"
 
@@ -75,7 +75,7 @@ class Judged:
     fixed: int
     broken: int
     level: float
-    why: str
+    why: list[str]
 
 
 @dataclass
@@ -115,7 +115,7 @@ def _start(seed: int, folder: Path) -> Loop:
     catalogue = [Approved(**row) for row in approved_answers(world.knowledge)]
     catalogue.sort(key=lambda a: a.id)
     write_jsonl(frozen / "catalogue.jsonl", catalogue)
-    for name in ("answers", "anchors", "regression", "looks"):
+    for name in ("answers", "anchors", "regression", "clusters", "looks"):
         write_jsonl(frozen / f"{name}.jsonl", [])
     (frozen / "baseline.json").write_bytes(b"{}\n")
     (folder / "data" / "reports").mkdir()
@@ -142,7 +142,7 @@ def _turns(loop: Loop, turns: int) -> Iterator[Judged]:
         p = verdict["primary"]
         yield Judged(
             loop.seed, turn, made, verdict["decision"], round(gain, 4), p["n"], p["fixed"], p["broken"], verdict["level"],
-            verdict["reasons"][0],
+            verdict["reasons"],
         )  # fmt: skip
         if verdict["tested"]:
             loop.looks.append(Look(f"snapshot-{turn}", verdict["decision"], p["p_value"], verdict["level"]))
