@@ -81,7 +81,8 @@ def _exact(
 
 
 def _dimensions(frozen: Path, curated: Path, tables: dict[str, Any], alike: float) -> dict[str, dict[str, set[str]]]:
-    """{by: {value: ids of rows}}: who answered, which failures a row is about, how and by which guideline it was made, its topic."""
+    """{by: {value: ids of rows}}: who answered, which failures a row is about, how and by which guideline it was made,
+    its topic."""
     rows = [(name, row) for name, of in tables.items() for row in of]
     people = _annotators(curated)
     known = likeness.read(frozen / "clusters.jsonl")
