@@ -152,6 +152,18 @@ def test_a_policy_that_cannot_be_fitted_again_is_told_and_blocks_nothing(
     assert told["method"] == "none" and "command" in told["reason"] and told["rows"] == []
 
 
+def test_what_goes_wrong_is_told_in_the_report_and_stops_no_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from tasks.stages import attribute as stage
+    from tests.imports import ROOT
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "model").mkdir()
+    assert stage.main(["--frozen", "f", "--curated", "c", "--dataset", "d", "--model", "model", "--report", "r/a.json"]) == 0
+    told = orjson.loads((tmp_path / "r/a.json").read_bytes())
+    assert told["method"] == "none" and "does not exist" in told["reason"] and told["rows"] == []
+
+
 def test_the_stage_names_groups_by_everything_that_rows_have_in_common(
     world: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -2,7 +2,7 @@
 
     {"method": "exact", "rows": [{"by": "annotator", "group": "gus", "rows": 61, "probability": -0.008, "verdict": "hurt", …}, …]}
 
-A leaf: nothing depends on it, and a policy that cannot be fitted again cheaply is told with "method": "none" and why. People stand
+A leaf: nothing depends on it, it stops no turn, and a policy that cannot be fitted again cheaply is told with "method": "none" and why. People stand
 under the names that data/reports/curate.json has them by; clusters under their ids.
 """
 
@@ -42,7 +42,11 @@ def attribution(frozen: Path, curated: Path, dataset: Path, model: Path, report:
     if training.policy not in RETRAINED:
         document |= {"method": "none", "reason": NO_WAY.format(training.policy)}
     else:
-        document |= _exact(frozen, curated, dataset, model, _light(training), params, taxonomy.alike)
+        try:
+            document |= _exact(frozen, curated, dataset, model, _light(training), params, taxonomy.alike)
+        except Exception as e:  # a promotion does not wait for an explanation; what went wrong is told in its place
+            print(f"attribution failed: {e!r}", file=sys.stderr)
+            document |= {"method": "none", "reason": f"it failed: {type(e).__name__}: {e}"[:500]}
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_bytes(canonical(document) + b"\n")
 
