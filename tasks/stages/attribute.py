@@ -2,8 +2,8 @@
 
     {"method": "exact", "rows": [{"by": "annotator", "group": "gus", "rows": 61, "probability": -0.008, "verdict": "hurt", …}, …]}
 
-A leaf: nothing depends on it, it stops no turn, and a policy that cannot be fitted again cheaply is told with "method": "none" and why. People stand
-under the names that data/reports/curate.json has them by; clusters under their ids.
+A leaf: nothing depends on it, it stops no turn, and a policy that cannot be fitted again cheaply is told with "method": "none" and
+why. People stand under the names that data/reports/curate.json has them by; clusters under their ids.
 """
 
 from __future__ import annotations
