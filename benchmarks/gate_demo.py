@@ -55,7 +55,7 @@ from tasks.split import HOLDOUT, TRAIN, Asked, Known, SplitParams, members
 
 PROJECT = Path(__file__).resolve().parents[1]
 STAGES = ("curate", "build", "train", "evaluate", "judge")
-SESSIONS, TURNS = 900, 5
+SESSIONS, TURNS = 800, 5
 SENT = {"audit_holdout": 90, "audit_open": 60, "mined": 150}
 PEOPLE, GUIDELINE = 3, "answer/1"
 FRESH, RECHECK = 800, 20_000  # unlogged conversations; the more where a promotion looks wrong
