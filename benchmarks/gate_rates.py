@@ -38,7 +38,9 @@ def measured(histories: int) -> dict[str, Any]:
     power = {f"{100 * d:+.0f}": {f"at the first look, {n} prompts": _ever(_gate, d, np.array([n]), histories, rng) for n in five}
              | {"within 5 looks, 150 to 511 prompts": _ever(_gate, d, five, histories, rng)}
              | {"within 5 looks, by the whole of decide()": _whole(d, five, rng)} for d in (0.04, 0.08)}  # fmt: skip
-    return {"histories": histories, "promoted within 20 looks": looks, "power": power, "real models": _real(rng)}
+    others = {f"{100 * d:+.0f}": {name: _ever(gate, d, five, histories, rng) for name, gate in GATES.items()} for d in (0.04, 0.08)}
+    return {"histories": histories, "promoted within 20 looks": looks, "power": power, "promoted within 5 looks": others,
+            "real models": _real(rng)}  # fmt: skip
 
 
 def tables(rates: dict[str, Any]) -> str:
@@ -49,6 +51,10 @@ def tables(rates: dict[str, Any]) -> str:
     lines += ["", "A better challenger is promoted", "", "| true difference | when | share |", "|---|---|---|"]
     for difference, found in rates["power"].items():
         lines += [f"| {difference} points | {when} | {share:.0%} |" for when, share in found.items()]
+    lines += ["", "A better challenger is promoted within 5 looks, 150 to 511 prompts", "",
+              "| true difference | " + " | ".join(GATES) + " |", "|---|" + "---|" * len(GATES)]  # fmt: skip
+    for difference, found in rates["promoted within 5 looks"].items():
+        lines.append(f"| {difference} points | " + " | ".join(f"{found[name]:.0%}" for name in GATES) + " |")
     real = rates["real models"]
     if not real:
         return "\n".join([*lines, "", f"{DATA} is not there: real models are skipped"])

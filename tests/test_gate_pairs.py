@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.gate import main
-from benchmarks.gate_rates import _p
+from benchmarks.gate_rates import FIRST, LAST, LOOKS, _ever, _gate, _p
 from tasks.compare import paired
 
 
@@ -84,3 +85,13 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path, capsys):
 def test_the_simulation_uses_the_same_test(fixed: int, broken: int):
     new, old = [1] * fixed + [0] * broken + [1], [0] * fixed + [1] * broken + [1]
     assert _p(fixed, broken) == pytest.approx(paired(new, old, [str(k) for k in range(len(new))], 0.95).p_value, rel=1e-5)
+
+
+@pytest.mark.parametrize("difference", [0.0, -0.02])
+def test_over_twenty_looks_a_challenger_that_is_no_better_is_promoted_in_one_history_of_twenty_at_most(difference: float):
+    sizes = np.linspace(FIRST, LAST, LOOKS).astype(int)
+    assert _ever(_gate, difference, sizes, 300, np.random.default_rng(1)) <= 0.05
+
+
+def test_a_challenger_that_is_eight_points_better_is_promoted_within_five_looks_in_three_histories_of_four_at_least():
+    assert _ever(_gate, 0.08, np.linspace(FIRST, LAST, 5).astype(int), 300, np.random.default_rng(1)) >= 0.75
