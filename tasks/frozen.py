@@ -8,8 +8,8 @@
     data/curated/dropped/     one Dropped a thing that came no further, with its reason
 
 Beside them in data/frozen: catalogue.jsonl, questions.jsonl, answers.jsonl (what was ranked), anchors.jsonl,
-regression.jsonl (fixed clusters), baseline.json (the profile of the snapshot before), looks.jsonl (the verdicts before),
-guidelines/, champion/.
+regression.jsonl (fixed clusters), clusters.jsonl (all clusters, with exemplars), baseline.json (the profile of the snapshot
+before), looks.jsonl (the verdicts before), guidelines/, champion/.
 """
 
 from __future__ import annotations

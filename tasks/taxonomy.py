@@ -69,17 +69,7 @@ def taxonomy(
     texts = [f.text for f in failures] + [exemplars[i] for ids in kept for i in ids]
     if not any(normalise(t) for t in texts):
         return Taxonomy(_rows(failures, [], [], known, kept, window, turn, batch_id, ordinary, params, None), {})
-    # Hashed, so that a word is the same column in every turn, and one that is in no ordinary text weighs most.
-    counting = HashingVectorizer(
-        preprocessor=normalise,
-        analyzer="char_wb",
-        ngram_range=(3, 4),
-        n_features=2**20,
-        norm=None,
-        alternate_sign=False,
-    )
-    weighing = TfidfTransformer(sublinear_tf=True).fit(counting.transform(ordinary or texts))
-    vectors = weighing.transform(counting.transform(texts))
+    vectors = _vectors(texts, ordinary or texts)
     mine = vectors[: len(failures)]
     centres = _means(vectors[len(failures) :], [len(ids) for ids in kept])
     joined: list[list[int]] = [[] for _ in known]
@@ -98,6 +88,27 @@ def taxonomy(
     ids = [c.cluster_id for c in known] + [r.cluster_id for r in rows if r.state == BORN]
     cluster_of = {failures[i].interaction_id: id for id, g in zip(ids, groups + found, strict=True) for i in g.tolist()}
     return Taxonomy(rows, cluster_of)
+
+
+def likeness(texts: Sequence[str], groups: Sequence[Sequence[str]], ordinary: Sequence[str]) -> np.ndarray:
+    """(texts, groups) the mean cosine of each text to the texts of each group, as the taxonomy compares them."""
+    flat = [t for g in groups for t in g]
+    vectors = _vectors([*texts, *flat], ordinary or flat)
+    return (vectors[: len(texts)] @ _means(vectors[len(texts) :], [len(g) for g in groups]).T).toarray()
+
+
+def _vectors(texts: Sequence[str], ordinary: Sequence[str]) -> sparse.csr_matrix:
+    """Hashed, so that a word is the same column in every turn, and one that is in no ordinary text weighs most."""
+    counting = HashingVectorizer(
+        preprocessor=normalise,
+        analyzer="char_wb",
+        ngram_range=(3, 4),
+        n_features=2**20,
+        norm=None,
+        alternate_sign=False,
+    )
+    weighing = TfidfTransformer(sublinear_tf=True).fit(counting.transform(ordinary))
+    return weighing.transform(counting.transform(texts))
 
 
 def _means(vectors: sparse.csr_matrix, sizes: Sequence[int]) -> sparse.csr_matrix:

@@ -130,7 +130,7 @@ def _loud(here: _Side, there: _Side, params: HygieneParams) -> tuple[np.ndarray,
     worth = np.zeros(1 << bits, bool)
     for start in range(0, 1 << bits, 1 << 20):
         part = slice(start, start + (1 << 20))
-        log_odds, z = _odds(counts[0][part], counts[1][part], *rows, params.trigger_prior)
+        log_odds, z = odds(counts[0][part], counts[1][part], *rows, params.trigger_prior)
         worth[part] = (
             (counts[0][part] >= least)
             & (z >= LENIENT * params.trigger_z)
@@ -150,7 +150,7 @@ def _loud(here: _Side, there: _Side, params: HygieneParams) -> tuple[np.ndarray,
         place = np.minimum(np.searchsorted(known, number), max(len(known) - 1, 0))
         if len(known):
             elsewhere += np.bincount(place[known[place] == number], minlength=len(known))
-    log_odds, z = _odds(often, elsewhere, *rows, params.trigger_prior)
+    log_odds, z = odds(often, elsewhere, *rows, params.trigger_prior)
     keep = (often >= least) & (z >= params.trigger_z) & (log_odds >= np.log(params.trigger_times))
     made = np.zeros(int(keep.sum()), _LOUD)
     for name, values in (("number", known), ("rows", often), ("elsewhere", elsewhere), ("log_odds", log_odds), ("z", z)):
@@ -160,7 +160,7 @@ def _loud(here: _Side, there: _Side, params: HygieneParams) -> tuple[np.ndarray,
     return made, (np.cumsum(keep) - 1)[gram[of_kept]], occurs[of_kept]
 
 
-def _odds(here: np.ndarray, there: np.ndarray, rows: int, others: int, prior: float) -> tuple[np.ndarray, np.ndarray]:
+def odds(here: np.ndarray, there: np.ndarray, rows: int, others: int, prior: float) -> tuple[np.ndarray, np.ndarray]:
     """The log-odds ratio of each run and its z. The prior is the pooled share, worth `prior` of the smaller side's rows;
     without other traffic nothing is over-represented."""
     if not rows or not others:

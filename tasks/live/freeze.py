@@ -70,6 +70,16 @@ FIXED = """
                from_json(exemplars, '["VARCHAR"]'))))) AS interactions
     FROM clusters GROUP BY cluster_id HAVING bool_or(state = 'fixed') ORDER BY cluster_id
 """
+# Every cluster as it stands, with the texts by which it is known; what was erased of them is gone.
+CLUSTERS = """
+    WITH latest AS (SELECT * FROM clusters QUALIFY row_number() OVER (PARTITION BY cluster_id ORDER BY turn DESC) = 1),
+         named AS (SELECT cluster_id, unnest(from_json(exemplars, '["VARCHAR"]')) AS interaction_id FROM latest)
+    SELECT l.cluster_id, l.name, l.state,
+           coalesce(list({'interaction_id': i.interaction_id, 'text': coalesce(nullif(i.question, ''), i.response)}
+                         ORDER BY i.interaction_id) FILTER (WHERE i.interaction_id IS NOT NULL), []) AS exemplars
+    FROM latest l LEFT JOIN named USING (cluster_id) LEFT JOIN interactions i USING (interaction_id)
+    GROUP BY ALL ORDER BY l.cluster_id
+"""
 QUESTIONS = """
     SELECT min_by(question, (ts, interaction_id)) AS question
     FROM members JOIN interactions USING (interaction_id) WHERE side = 'train'
@@ -129,6 +139,7 @@ def freeze(workspace: Workspace) -> Frozen:
     rows = [{"interaction_id": r["interaction_id"], "answers": orjson.loads(r["answers"])} for r in ranked]
     write_jsonl(staging / "answers.jsonl", rows)
     write_jsonl(staging / "regression.jsonl", lake.query(FIXED).to_pylist())
+    write_jsonl(staging / "clusters.jsonl", lake.query(CLUSTERS).to_pylist())
     anchors = workspace.data / "anchors.jsonl"
     (staging / "anchors.jsonl").write_bytes(anchors.read_bytes() if anchors.is_file() else b"")
     (staging / "guidelines").mkdir()
