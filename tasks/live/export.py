@@ -21,9 +21,10 @@ from typing import IO, Any
 
 import orjson
 
-from tasks import exports, shards
+from tasks import shards
 from tasks.errors import Refused
 from tasks.examples import TABLES, Example
+from tasks.exports import dialects as exports
 from tasks.live import snapshot, store
 from tasks.live.workspace import Workspace, write_durably
 
