@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from flows import capture_cli, diff_cli, erase_cli, export_cli, lineage_cli, review_cli
+from flows import capture_cli, diff_cli, erase_cli, export_cli, lineage_cli, review_cli, serve_cli
 from flows.shown import (
     JsonOption,
     WorkspaceOption,
@@ -74,6 +74,7 @@ app.command()(export_cli.export)
 app.command()(diff_cli.diff)
 app.command()(lineage_cli.why)
 app.command()(erase_cli.erase)
+app.command()(serve_cli.serve)
 
 
 @app.command()

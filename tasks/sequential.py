@@ -2,10 +2,10 @@
 
     [Outcome(newer=False, bad=False), Outcome(newer=True, bad=True), …]  ->  Evidence("breach", …, low=0.02, high=0.31)
 
-Outcomes come in the order in which users were enrolled, one a user. They are cut into blocks of both arms: a block's difference (bad
-share of the newer less that of the older) is in [-1, 1], and its mean is the difference that is asked for, also where the rates
-of both drift together through the week. Against every hypothetical mean one bets on these differences; money
-that grows is evidence. Its two bounds are valid at all times at once, each with 1 - alpha.
+Outcomes come in the order in which users were enrolled, one a user. They are cut into blocks of both arms: a block's difference
+(bad share of the newer less that of the older) is in [-1, 1], and its mean is the difference that is asked for, also where the
+rates of both drift together through the week. Against every hypothetical mean one bets on these differences; money that grows is
+evidence. Its two bounds are valid at all times at once, each with 1 - alpha.
 
 Waudby-Smith and Ramdas (2024), Estimating means of bounded random variables by betting, JRSS B 86(1), section 4; the bets are
 mixed over a fixed grid, as in their section B.3, so that no rule for choosing one is needed. Ville (1939) gives the bound.
