@@ -85,8 +85,10 @@ class LineUp:
             trial = self.trial
             if trial is None:
                 return
-            p = self._params
-            found = evidence(trial.outcomes(self._now()), trial.share, p.alpha, p.margin)
+            p, outcomes = self._params, trial.outcomes(self._now())
+            if self.evidence is not None and len(outcomes) == self.evidence.older + self.evidence.newer:
+                return  # nothing new
+            found = evidence(outcomes, trial.share, p.alpha, p.margin)
             self.evidence = found
             if found.decision == BREACH:
                 self._breach(trial, found)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hmac
 import logging
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,9 @@ class Trial:
         self._window_s = window_s
         self._key = key
         self._lock = threading.Lock()
-        self._users: OrderedDict[str, User] = OrderedDict()  # in the order in which they came
+        self._users: dict[str, User] = {}
+        self._open: deque[User] = deque()  # in the order in which they came; of the first it is not known yet what came of them
+        self._settled: list[Outcome] = []
         self._answers: OrderedDict[str, tuple[str, float]] = OrderedDict()  # response -> whose it is, and when
         self._path = folder / f"trial-{self.id}.jsonl"
         self._resume()
@@ -90,15 +92,13 @@ class Trial:
 
         Bad news comes sooner than good; taken as it comes it would count for more, so that nobody is taken out of turn.
         """
-        settled = []
         with self._lock:
-            for user in self._users.values():
-                if not user.bad and now - user.since < self._window_s:
-                    break
-                settled.append(Outcome(user.newer, user.bad))
+            while self._open and (self._open[0].bad or now - self._open[0].since >= self._window_s):
+                user = self._open.popleft()
+                self._settled.append(Outcome(user.newer, user.bad))
             while self._answers and now - next(iter(self._answers.values()))[1] > 2 * self._window_s:
                 self._answers.popitem(last=False)
-        return settled
+            return list(self._settled)
 
     @property
     def enrolled(self) -> int:
@@ -120,7 +120,9 @@ class Trial:
     def _take(self, row: dict[str, Any]) -> bool:
         """One row of the file, just written or read again."""
         if "actor" in row:
-            self._users.setdefault(row["actor"], User(row["newer"], row["at"]))
+            if row["actor"] not in self._users:
+                self._users[row["actor"]] = User(row["newer"], row["at"])
+                self._open.append(self._users[row["actor"]])
             self._answers[row["response"]] = row["actor"], row["at"]
             return True
         whose = self._answers.get(row["bad"])
