@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from flows import capture_cli, diff_cli, erase_cli, export_cli, lineage_cli, review_cli, train_cli
+from flows import capture_cli, diff_cli, erase_cli, export_cli, lineage_cli, review_cli, serve_cli, train_cli
 from flows.shown import (
     JsonOption,
     WorkspaceOption,
@@ -76,6 +76,7 @@ app.command()(lineage_cli.why)
 app.command()(erase_cli.erase)
 app.command()(train_cli.advise)
 app.command()(train_cli.provider)
+app.command()(serve_cli.serve)
 
 
 @app.command()
