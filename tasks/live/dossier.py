@@ -73,7 +73,7 @@ def evidence(workspace: Workspace, of: Tagged, with_texts: bool) -> Evidence:
             pinned=_pinned(workspace, of.commit),
             cases=_cases(objects, of.commit, with_texts),
             reviewers=_reviewers(workspace, objects, of.commit),
-            events=_events(workspace, of.tag, reports["verdict"]),
+            events=_events(workspace, reports["verdict"]),
             history=_history(workspace, of),
             with_texts=with_texts,
         )
@@ -183,15 +183,16 @@ def _rows(objects: Kept, files: dict[str, str], folder: str, columns: list[str])
             yield from pq.read_table(io.BytesIO(objects.read(md5)), columns=columns).to_pylist()
 
 
-def _events(workspace: Workspace, tag: str, verdict: dict[str, Any]) -> list[Event]:
-    """What the registry has on record about this model, oldest first."""
+def _events(workspace: Workspace, verdict: dict[str, Any]) -> list[Event]:
+    """What the registry has on record about this model, oldest first: who promoted, declined or rolled it back, and why."""
     from tasks.live import registry  # which logs this page
 
     history = getattr(registry, "history", None)
-    if history is None:
+    model = verdict.get("challenger")
+    if history is None or model is None:
         return []
-    about = {verdict.get("challenger"), verdict.get("champion")}
-    return [Event(e.at, e.action, e.by, e.why) for e in history(workspace) if e.digest in about and e.snapshot == tag and e.by]
+    found = [e for e in history(workspace) if e.digest == model or (e.action == "rolled back" and e.replaced == model)]
+    return [Event(e.at, e.action, e.by, e.why) for e in found if e.by]
 
 
 def _history(workspace: Workspace, of: Tagged) -> list[Version]:
