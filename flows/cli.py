@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from flows import capture_cli, diff_cli, erase_cli, export_cli, lineage_cli, review_cli, serve_cli, train_cli
+from flows import capture_cli, diff_cli, dossier_cli, erase_cli, export_cli, lineage_cli, review_cli, serve_cli, train_cli
 from flows.shown import (
     JsonOption,
     WorkspaceOption,
@@ -72,6 +72,7 @@ app.add_typer(capture_cli.quarantine, name="quarantine")
 app.command()(review_cli.review)
 app.command()(export_cli.export)
 app.command()(diff_cli.diff)
+app.command()(dossier_cli.dossier)
 app.command()(lineage_cli.why)
 app.command()(erase_cli.erase)
 app.command()(train_cli.advise)
