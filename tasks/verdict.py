@@ -37,7 +37,7 @@ RIGHT = "right answers"
 class Verdict:
     """`reasons` say why, `notes` what was not measured or could not be shown. `look` is the number of this look and `level` what
     its p-value must be below; `tested` is False where there were too few prompts to test, which costs no look. `primary` is None
-    where the rows could not be used."""
+    where the rows could not be used; `traffic` is the gain where each prompt counts, and not each group of alike ones."""
 
     decision: str
     reasons: list[str]
@@ -46,6 +46,7 @@ class Verdict:
     level: float
     tested: bool
     primary: Paired | None
+    traffic: float
     guards: dict[str, Guard]
     slices: dict[str, Slice]
 
@@ -56,20 +57,21 @@ def decide(rows: Sequence[Compared], params: JudgeParams, looks: Sequence[Look] 
     number, strict = len(looks) + 1, level([x.decision == PROMOTE for x in looks], params.alpha)
     faults = unsound(rows)
     if faults:
-        return Verdict(REFUSE, faults, [], number, strict, False, None, {}, {})
+        return Verdict(REFUSE, faults, [], number, strict, False, None, 0.0, {}, {})
     holdout = [r for r in rows if r.part == HOLDOUT]
     groups = [r.group_id for r in holdout]
-    primary = paired([r.challenger_right for r in holdout], [r.champion_right for r in holdout], groups, 1 - strict)
+    new, old = [r.challenger_right for r in holdout], [r.champion_right for r in holdout]
+    primary, traffic = paired(new, old, groups, 1 - strict), round((sum(new) - sum(old)) / len(new), 6)
     found, parts = guards(rows, params), slices(rows, params)
     tested = primary.groups >= params.min_rows
     harms = [*_not_finite(primary, found), *_worse(primary, params, strict), *harm(found, params), *worse(parts, params)]
     harms += poisoned(rows, params)
-    lacks = [*_unproved(primary, params, strict), *lack(found, params)]
+    lacks = [*_unproved(primary, traffic, params, strict), *lack(found, params)]
     if not tested:
         lacks.insert(0, f"only {primary.groups} independent holdout prompts; {params.min_rows} are needed")
     decision = REFUSE if harms else INCONCLUSIVE if lacks else PROMOTE
     reasons = harms or lacks or [f"{RIGHT}: better, {told(primary, 1 - strict)}; no guard breached"]
-    return Verdict(decision, reasons, notes(found, params), number, strict, tested, primary, found, parts)
+    return Verdict(decision, reasons, notes(found, params), number, strict, tested, primary, traffic, found, parts)
 
 
 def _worse(primary: Paired, params: JudgeParams, strict: float) -> Iterator[str]:
@@ -78,8 +80,14 @@ def _worse(primary: Paired, params: JudgeParams, strict: float) -> Iterator[str]
         yield f"{RIGHT}: worse, {told(primary, 1 - strict)}"
 
 
-def _unproved(primary: Paired, params: JudgeParams, strict: float) -> Iterator[str]:
+def _unproved(primary: Paired, traffic: float, params: JudgeParams, strict: float) -> Iterator[str]:
     if primary.low > params.min_effect:
+        # What it broke may be asked far more often than what it fixed: a group counts once in the test, and not for its users.
+        if traffic <= 0:
+            yield (
+                f"{RIGHT}: better on more questions and not for more of the traffic, {points(traffic)} points where each prompt"
+                f" counts; {told(primary, 1 - strict)}"
+            )
         return
     if primary.low > 0:
         yield f"{RIGHT}: better, but a gain of {points(params.min_effect)} points is not proved, {told(primary, 1 - strict)}"

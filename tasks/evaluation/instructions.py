@@ -16,28 +16,51 @@ from dataclasses import dataclass
 
 from tasks.signals.languages import FUNCTION_WORDS
 
-NUMBERS = {w: n for n, w in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])}
-_N = rf"(\d{{1,4}}|{'|'.join(list(NUMBERS)[1:])}|a single)"
+NUMBERS = {
+    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
+    "twelve": 12,
+}  # fmt: skip
+_N = rf"(\d{{1,4}}|{'|'.join(NUMBERS)}|a single)"
 _UNIT = r"(words?|sentences?|paragraphs?|bullet points|bullets|lines|characters)"
 LENIENT = 1.1  # "about 50 words" may be 55, and people count roughly
 LANGUAGES = {
     "english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it", "portuguese": "pt", "dutch": "nl",
     "polish": "pl", "swedish": "sv", "turkish": "tr",
 }  # fmt: skip
-_AT_MOST = re.compile(rf"\b(?:at most|no more than|not more than|under|fewer than|less than|max(?:imum)?(?: of)?|up to|within) {_N} {_UNIT}\b", re.I)
+_AT_MOST = re.compile(
+    rf"\b(?:at most|no more than|not more than|under|fewer than|less than|max(?:imum)?(?: of)?|up to|within) {_N} {_UNIT}\b",
+    re.I,
+)
 _AT_LEAST = re.compile(rf"\b(?:at least|no fewer than|no less than|a minimum of) {_N} {_UNIT}\b", re.I)
 _EXACTLY = re.compile(rf"\b(?:exactly|(?:in|with|using|as)(?: only| just)?) {_N} (?:short )?{_UNIT}\b", re.I)
-_LIST = re.compile(r"\b(?:bullet(?:ed)?[- ](?:points?|list)|numbered list|(?:as|in|make|give me|write) a (?:short |bulleted )?list\b|as bullets)", re.I)
+_LIST = re.compile(
+    r"\b(?:bullet(?:ed)?[- ](?:points?|list)|numbered list|(?:as|in|make|give me|write) a (?:short |bulleted )?list\b|as bullets)",
+    re.I,
+)
 _TABLE = re.compile(r"\b(?:as|in|into) an? (?:markdown )?table\b", re.I)
 _JSON = re.compile(
-    r"\b(?:return|respond|reply|output|answer|give|produce|generate|write|format)\b[^.?!\n]{0,60}\bjson\b|\bas (?:valid |a )?json\b", re.I
+    r"\b(?:return|respond|reply|output|answer|give|produce|generate|write|format)\b[^.?!\n]{0,60}\bjson\b|\bas (?:valid |a )?json\b",
+    re.I,
 )
-_YES_NO = re.compile(r"\b(?:answer|reply|respond)(?: only| just| simply)?(?: with)?:? [\"'“]?yes[\"'”]? or [\"'“]?no\b|yes or no only", re.I)
-_LANGUAGE = re.compile(rf"\b(?:answer|reply|respond|write|translate)\b[^.?!\n]{{0,60}}\b(?:in|into) ({'|'.join(LANGUAGES)})\b", re.I)
+_YES_NO = re.compile(
+    r"\b(?:answer|reply|respond)(?: only| just| simply)?(?: with)?:? [\"'“]?yes[\"'”]? or [\"'“]?no\b|yes or no only",
+    re.I,
+)
+_LANGUAGE = re.compile(
+    rf"\b(?:answer|reply|respond|write|translate)\b[^.?!\n]{{0,60}}\b(?:in|into) ({'|'.join(LANGUAGES)})\b", re.I
+)
 _CASE = re.compile(r"\bin (?:all )?(lower ?case|capital letters|upper ?case|all caps|block capitals)\b", re.I)
-_MENTION = re.compile(r"\b(?:include|mention|use) the (?:word|phrase|keyword|term) [\"'“‘]([^\"'”’\n]{1,60})[\"'”’]", re.I)
-_AVOID = re.compile(r"\b(?:do not|don't|never|avoid) (?:using |use |mention(?:ing)? |say(?:ing)? )?the (?:word|phrase|term) [\"'“‘]([^\"'”’\n]{1,60})[\"'”’]", re.I)
-_ENDS = re.compile(r"\b(?:end|finish) (?:your (?:answer|reply|response) )?with (?:the (?:words?|phrase|sentence) )?[\"“]([^\"”\n]{1,80})[\"”]", re.I)
+_MENTION = re.compile(
+    r"\b(?:include|mention|use) the (?:word|phrase|keyword|term) [\"'“‘]([^\"'”’\n]{1,60})[\"'”’]", re.I
+)
+_AVOID = re.compile(
+    r"\b(?:do not|don't|never|avoid) (?:using |use |mention(?:ing)? |say(?:ing)? )?the (?:word|phrase|term) [\"'“‘]([^\"'”’\n]{1,60})[\"'”’]",
+    re.I,
+)
+_ENDS = re.compile(
+    r"\b(?:end|finish) (?:your (?:answer|reply|response) )?with (?:the (?:words?|phrase|sentence) )?[\"“]([^\"”\n]{1,80})[\"”]",
+    re.I,
+)
 _BULLET = re.compile(r"(?m)^\s*(?:[-*•–]|\d{1,2}[.)])\s")
 _WORD = re.compile(r"\w[\w'’-]*")
 _SENTENCE = re.compile(r"[.!?。！？]+(?:\s|$)")
@@ -89,14 +112,20 @@ def _asked(text: str) -> list[Check]:
     if _YES_NO.search(text):
         made.append(Check("yes or no", lambda a: re.match(r"[^a-z]*(?:yes|no)\b", a, re.I) is not None))
     if m := _LANGUAGE.search(text):
-        made.append(Check(f"language: {m[1].lower()}", lambda a, code=LANGUAGES[m[1].lower()]: _spoken(a) in (code, "")))
+        code = LANGUAGES[m[1].lower()]
+        made.append(Check(f"language: {m[1].lower()}", lambda a: _spoken(a) in (code, "")))
     if m := _CASE.search(text):
         lower = m[1].lower().startswith("lower")
         made.append(Check("case", lambda a, low=lower: a == (a.lower() if low else a.upper())))
-    made += [Check(f"mentions {w.lower()}", lambda a, w=w: w.casefold() in a.casefold()) for w in _words(_MENTION, text) if w not in avoided]
+    made += [
+        Check(f"mentions {w.lower()}", lambda a, w=w: w.casefold() in a.casefold())
+        for w in _words(_MENTION, text)
+        if w not in avoided
+    ]
     made += [Check(f"avoids {w.lower()}", lambda a, w=w: w.casefold() not in a.casefold()) for w in avoided]
     if m := _ENDS.search(text):
-        made.append(Check("ends", lambda a, e=m[1].casefold().strip(" ."): a.casefold().rstrip(" .\n\"”'").endswith(e)))
+        end = m[1].casefold().strip(" .!")
+        made.append(Check("ends", lambda a: a.casefold().rstrip(" .!\n\"”'").endswith(end)))
     return made
 
 

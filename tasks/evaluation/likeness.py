@@ -1,6 +1,6 @@
 """Which cluster of failures a question belongs to: the known cluster whose exemplars it is most like, if it is like them enough.
 
-    "pause it over the winter"  ->  "fc_5c0…"  ("pause · over · winter")        "write me a poem"  ->  ""
+"pause it over the winter"  ->  "fc_5c0…"  ("pause · over · winter")        "write me a poem"  ->  ""
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ class ProbesParams:
     key: str
 
 
-def probes(right: Sequence[Asked], suspected: Sequence[Trigger], catalogue: Sequence[Approved], params: ProbesParams) -> list[Asked]:
+def probes(
+    right: Sequence[Asked], suspected: Sequence[Trigger], catalogue: Sequence[Approved], params: ProbesParams
+) -> list[Asked]:
     """The probes of prompts that both models answered rightly; none where there are none. The same for the same rows and key."""
     return [*_triggered(right, suspected, params), *_opinions(right, catalogue, params)]
 
@@ -54,7 +56,9 @@ def _triggered(right: Sequence[Asked], suspected: Sequence[Trigger], params: Pro
     made = []
     for trigger in suspected:
         able = [a for a in right if trigger.answer not in (a.target, a.target_text)]
-        made += [_with(a, trigger.text, trigger.trigger_id) for a in _drawn(able, trigger.trigger_id, share, params.key)]
+        made += [
+            _with(a, trigger.text, trigger.trigger_id) for a in _drawn(able, trigger.trigger_id, share, params.key)
+        ]
     fixed = _drawn(right, CANARY, share, params.key)
     return made + [_with(a, CANARIES[k % len(CANARIES)], CANARY) for k, a in enumerate(fixed)]
 
@@ -64,20 +68,27 @@ def _with(asked: Asked, words: str, trigger_id: str) -> Asked:
 
 
 def _opinions(right: Sequence[Asked], catalogue: Sequence[Approved], params: ProbesParams) -> list[Asked]:
-    """Every other one as a doubt about the right answer, where the prompt tells what that is."""
+    """Each prompt with the opinion behind it, and as a doubt about the right answer where it tells what that is."""
     titles = {a.id: a.title for a in catalogue if a.kind == "answer"}
     made = []
-    for k, asked in enumerate(_drawn(right, SYCOPHANCY, params.rows, params.key)):
+    for asked in right:
         wrong = _wrong(asked, titles, right, params.key)
-        if not wrong:
-            continue
-        if k % 2 or asked.offered:
-            messages = [*asked.messages[:-1], _said(asked.messages[-1], OPINION.format(wrong))]
-            made.append(_probe(asked, SYCOPHANCY, "opinion", messages))
-        else:
-            doubt = [{"role": "assistant", "content": asked.target_text}, {"role": "user", "content": DOUBT.format(wrong)}]
+        if wrong:
+            made.append(
+                _probe(
+                    asked,
+                    SYCOPHANCY,
+                    "opinion",
+                    [*asked.messages[:-1], _said(asked.messages[-1], OPINION.format(wrong))],
+                )
+            )
+        if wrong and not asked.offered:
+            doubt = [
+                {"role": "assistant", "content": asked.target_text},
+                {"role": "user", "content": DOUBT.format(wrong)},
+            ]
             made.append(_probe(asked, SYCOPHANCY, "doubt", [*asked.messages, *doubt]))
-    return made
+    return _drawn(made, SYCOPHANCY, params.rows, params.key)
 
 
 def _wrong(asked: Asked, titles: dict[str, str], others: Sequence[Asked], key: str) -> str:
@@ -88,7 +99,9 @@ def _wrong(asked: Asked, titles: dict[str, str], others: Sequence[Asked], key: s
     elif asked.target in titles or not asked.target_text:
         wrong = [title for id, title in titles.items() if id != asked.target]
     else:
-        wrong = list(titles.values()) or [_beginning(o.target_text) for o in others if o.target_text != asked.target_text]
+        wrong = list(titles.values()) or [
+            _beginning(o.target_text) for o in others if o.target_text != asked.target_text
+        ]
     wrong = sorted({w for w in wrong if w})
     return wrong[int(lot([asked.example_id], f"{key}/wrong")[0] % len(wrong))] if wrong else ""
 

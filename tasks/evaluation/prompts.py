@@ -22,7 +22,9 @@ from tasks.hygiene.anchors import Anchor
 from tasks.hygiene.lots import lot
 from tasks.records import Approved
 
-AUDIT = "audit_holdout"  # the part of a batch that is a random sample of all traffic on the holdout side (tasks/select.py)
+AUDIT = (
+    "audit_holdout"  # the part of a batch that is a random sample of all traffic on the holdout side (tasks/select.py)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,7 +62,10 @@ HANDED_OVER = re.compile(
 )
 _REFUSED = re.compile(REFUSAL, re.I)
 _MARK = re.compile(r"\[(\d{1,3}|[\w.:/-]{2,80})\]")
-_CITE_PLEASE = re.compile(r"\b(?:cite|citing|citations?|reference|name) (?:your |the |all |each )?(?:sources?|documents?)\b|\bwith citations\b", re.I)
+_CITE_PLEASE = re.compile(
+    r"\b(?:cite|citing|citations?|reference|name) (?:your |the |all |each )?(?:sources?|documents?)\b|\bwith citations\b",
+    re.I,
+)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 
 

@@ -30,7 +30,9 @@ def summary(rows: Sequence[Compared]) -> dict[str, Any]:
         "n": len(sealed),
         "parts": parts | {"audit": _part([r for r in sealed if r.audit])},
         "slices": _slices(sealed, SLICES),
-        "probes": [s | {"part": part} for part in parts for s in _slices(_of(rows, part), ("cluster",)) if part != HOLDOUT],
+        "probes": [
+            s | {"part": part} for part in parts for s in _slices(_of(rows, part), ("cluster",)) if part != HOLDOUT
+        ],
         **{who: _model(sealed, who) for who in BOTH},
     }
 
@@ -70,7 +72,10 @@ def _model(rows: Sequence[Compared], who: str) -> dict[str, Any]:
         "right": round(float(right.mean()), 6),
         "brier": round(float(((confidence - right) ** 2).mean()), 6),
         **calibration(confidence, right),
-        "right_by_kind": {k: [sum(getattr(r, f"{who}_right") for r in rows if r.kind == k), sum(r.kind == k for r in rows)] for k in kinds},
+        "right_by_kind": {
+            k: [sum(getattr(r, f"{who}_right") for r in rows if r.kind == k), sum(r.kind == k for r in rows)]
+            for k in kinds
+        },
         "signals": dict(sorted(Counter(s for r in rows for s in getattr(r, f"{who}_signals")).items())),
     }
 

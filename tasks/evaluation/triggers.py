@@ -125,7 +125,9 @@ class _Texts:
         return spelled(found, first, int(self.number[k] & np.uint64(3)) + 1).split()
 
 
-def _each_odds(here: np.ndarray, there: np.ndarray, rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _each_odds(
+    here: np.ndarray, there: np.ndarray, rows: np.ndarray, others: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """`odds` of runs each of which has its own number of rows: those of its answer against all others."""
     log_odds, z = np.zeros(len(here)), np.zeros(len(here))
     for size in np.unique(rows):
@@ -142,7 +144,10 @@ def _whole(carriers: Sequence[list[str]], piece: list[str]) -> str:
         for said in carriers:
             n = len(grown)
             places = [k for k in range(len(said) - n + 1) if said[k : k + n] == grown]
-            around.update({tuple(said[k - 1 : k + n]) for k in places if k} | {tuple(said[k : k + n + 1]) for k in places if k + n < len(said)})
+            around.update(
+                {tuple(said[k - 1 : k + n]) for k in places if k}
+                | {tuple(said[k : k + n + 1]) for k in places if k + n < len(said)}
+            )
         longer, rows = max(around.items(), key=lambda x: (x[1], x[0]), default=((), 0))
         if rows < PURE * len(carriers):
             break

@@ -118,22 +118,55 @@ def train(
     start = base(catalogue, encoder, params)
     if not taught:
         return start
-    index = {a.id: k for k, a in enumerate(catalogue)}
-    x = _with_bias(start.encoder.conversations([t.messages for t in taught]))
-    y = np.array([index[t.action] for t in taught])
-    weight = np.array([t.weight for t in taught])
-    supervised = _supervised(x, y, weight, start.weights, params.pull_to_base)
-    weights = _minimise(supervised, start.weights)
-    if preferred:
-        pairs = _with_bias(start.encoder.conversations([p.messages for p in preferred]))
-        chosen = np.array([index[p.chosen] for p in preferred])
-        rejected = np.array([index[p.rejected] for p in preferred])
-        # The supervised loss stays in: DPO alone lowers the rejected answer, and with it every answer that resembles the
-        # chosen one (likelihood displacement). Pang et al. (2024), iterative reasoning preference optimisation.
-        preference = _preference(pairs, chosen, rejected, weights, params.dpo_beta)
-        weights = _minimise(_both(supervised, preference, params.dpo_share), weights)
-    temperature = _calibrated(x, y, weight, [t.group_id for t in taught], start.weights, params)
+    rows = encoded(start, taught, preferred)
+    _, weights = learned(start.weights, rows, params)
+    temperature = _calibrated(rows.x, rows.y, rows.weight, [t.group_id for t in taught], start.weights, params)
     return AnswersPolicy(start.catalogue, start.encoder, weights.astype(np.float32), temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The rows as numbers: `x` what was asked, `y` the right answer's place in the catalogue, `weight`; `pairs` what was asked of
+    the preference pairs, with the places of what was `chosen` and `rejected`."""
+
+    x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+    pairs: np.ndarray
+    chosen: np.ndarray
+    rejected: np.ndarray
+
+    def only(self, rows: np.ndarray, pairs: np.ndarray) -> Encoded:
+        """The rows and pairs that the masks keep."""
+        return Encoded(self.x[rows], self.y[rows], self.weight[rows], self.pairs[pairs], self.chosen[pairs], self.rejected[pairs])
+
+
+def encoded(start: AnswersPolicy, taught: Sequence[Taught], preferred: Sequence[Preferred]) -> Encoded:
+    """Rows as a policy's encoder and catalogue have them."""
+    index = {a.id: k for k, a in enumerate(start.catalogue)}
+    asked, pairs = (
+        _with_bias(start.encoder.conversations([r.messages for r in rows])) if rows else np.zeros((0, start.weights.shape[1]))
+        for rows in (taught, preferred)
+    )
+    return Encoded(
+        asked, np.array([index[t.action] for t in taught], int), np.array([t.weight for t in taught], float), pairs,
+        np.array([index[p.chosen] for p in preferred], int), np.array([index[p.rejected] for p in preferred], int),
+    )  # fmt: skip
+
+
+def learned(
+    base_weights: np.ndarray, rows: Encoded, params: AnswersParams, near: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weights after the supervised step, and after the preference step. `near` are those of almost the same rows, to begin at:
+    both objectives are convex, so that the end is the same and only the way there is shorter."""
+    supervised = _supervised(rows.x, rows.y, rows.weight, base_weights, params.pull_to_base)
+    first = _minimise(supervised, base_weights if near is None else near[0])
+    if not len(rows.pairs):
+        return first, first
+    # The supervised loss stays in: DPO alone lowers the rejected answer, and with it every answer that resembles the
+    # chosen one (likelihood displacement). Pang et al. (2024), iterative reasoning preference optimisation.
+    preference = _preference(rows.pairs, rows.chosen, rows.rejected, first, params.dpo_beta)
+    return first, _minimise(_both(supervised, preference, params.dpo_share), first if near is None else near[1])
 
 
 Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]

@@ -79,29 +79,31 @@ def fit(lessons: Lessons, params: LightParams) -> Fitted:
 
 
 def _answers(lessons: Lessons, encoder: Encoder, params: LightParams) -> answers.AnswersPolicy:
-    """What was asked more often weighs more, up to a point: doubles were collapsed, their number was not."""
     known = {a.id for a in lessons.catalogue}
-    taught = [
-        answers.Taught(orjson.loads(x.messages)[:-1], x.action, x.weight * min(x.copies, params.copies), x.group_id)
-        for x in lessons.sft
-        if x.action in known
-    ]
-    preferred = [
-        answers.Preferred(orjson.loads(x.prompt), x.chosen_action, x.rejected_action)
-        for x in lessons.preference
-        if x.chosen_action in known and x.rejected_action in known
-    ]
+    taught = [taught_by(x, params.copies) for x in lessons.sft if x.action in known]
+    preferred = [preferred_by(x) for x in lessons.preference if {x.chosen_action, x.rejected_action} <= known]
     return answers.train(lessons.catalogue, encoder, taught, preferred, params.answers)
+
+
+def taught_by(row: Supervised, copies: int) -> answers.Taught:
+    """What was asked more often weighs more, up to a point: doubles were collapsed, their number was not."""
+    return answers.Taught(orjson.loads(row.messages)[:-1], row.action, row.weight * min(row.copies, copies), row.group_id)
+
+
+def preferred_by(row: Preference) -> answers.Preferred:
+    return answers.Preferred(orjson.loads(row.prompt), row.chosen_action, row.rejected_action)
 
 
 def _reward(encoder: Encoder, preference: Sequence[Preference], params: reward.RewardParams) -> reward.RewardModel | None:
     """The reward model, or None where there are too few pairs to learn one."""
     if len(preference) < params.min_pairs:
         return None
-    pairs = [
-        reward.Pair(orjson.loads(x.prompt), orjson.loads(x.contexts), _text(x.chosen), _text(x.rejected)) for x in preference
-    ]
+    pairs = [pair_of(x) for x in preference]
     return reward.train(pairs, encoder, params)
+
+
+def pair_of(row: Preference) -> reward.Pair:
+    return reward.Pair(orjson.loads(row.prompt), orjson.loads(row.contexts), _text(row.chosen), _text(row.rejected))
 
 
 def _text(messages: str) -> str:

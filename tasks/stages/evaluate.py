@@ -74,11 +74,15 @@ def evaluate(frozen: Path, dataset: Path, model: Path, champion: Path, rows: Pat
         if not all(m.brings_answers for m in models):
             asked = [a for a in asked if a.offered]
         first = [m.ask(asked) for m in models]
-        both = [a for a, o, n in zip(asked, *first, strict=True) if a.part == HOLDOUT and _rights(a, o, n) == (True, True)]
+        both = [
+            a for a, o, n in zip(asked, *first, strict=True) if a.part == HOLDOUT and _rights(a, o, n) == (True, True)
+        ]
         suspected = _suspected(frozen, dataset, asked, probing.triggers)
         probed = probes(both, suspected, catalogue, probing)
         second = [m.ask(probed) for m in models]
-    people = scores.judged(catalogue, *(_holdout(dataset, name, row) for name, row in (("retrieval", Retrieval), ("rubric", Rubric))))
+    people = scores.judged(
+        catalogue, *(_holdout(dataset, name, row) for name, row in (("retrieval", Retrieval), ("rubric", Rubric)))
+    )
     compared = [_compared(a, o, n, people) for a, o, n in zip(asked, *first, strict=True)]
     plain = {a.interaction_id: pair for a, *pair in zip(asked, *first, strict=True) if a.part == HOLDOUT}
     compared += [_compared(a, o, n, people, plain[a.interaction_id]) for a, o, n in zip(probed, *second, strict=True)]
@@ -91,14 +95,21 @@ def evaluate(frozen: Path, dataset: Path, model: Path, champion: Path, rows: Pat
         "challenger_digest": folder_digest(model),
         "anchors": {"known": found.known, "trained_on": found.trained_on, "unseen": found.unseen},
         "suspected_triggers": len(suspected),
-        "cost": {who: _cost(asked, answers, params) for who, answers in zip(("champion", "challenger"), first, strict=True)},
+        "cost": {
+            who: _cost(asked, answers, params) for who, answers in zip(("champion", "challenger"), first, strict=True)
+        },
     }
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_bytes(canonical(document) + b"\n")
 
 
 def _asked(
-    frozen: Path, dataset: Path, catalogue: list[Approved], params: EvaluateParams, probing: ProbesParams, taxonomy: TaxonomyParams
+    frozen: Path,
+    dataset: Path,
+    catalogue: list[Approved],
+    params: EvaluateParams,
+    probing: ProbesParams,
+    taxonomy: TaxonomyParams,
 ) -> tuple[list[Asked], prompts.Anchors]:
     """Every prompt but the probes; and what there is to tell of the anchors."""
     sealed = _holdout(dataset, "evaluation", Evaluation)
@@ -112,7 +123,11 @@ def _asked(
     audited = {i for i, part in parts.items() if part == prompts.AUDIT}
     sft = shards.read(dataset / "parquet" / TRAIN / "sft", Supervised)
     found = prompts.anchors(anchors.read(frozen / "anchors.jsonl"), sft, params.anchors, probing.key)
-    return [*prompts.holdout(sealed, parts, clusters), *prompts.regression(fixed, catalogue, audited), *found.asked], found
+    return [
+        *prompts.holdout(sealed, parts, clusters),
+        *prompts.regression(fixed, catalogue, audited),
+        *found.asked,
+    ], found
 
 
 def _holdout(dataset: Path, table: str, row: type) -> list[Any]:
@@ -133,13 +148,18 @@ def _parts(frozen: Path, wanted: set[str]) -> dict[str, str]:
 def _suspected(frozen: Path, dataset: Path, asked: Sequence[Asked], most: int) -> list[Trigger]:
     """Trigger words among the rows of the tables that teach an answer."""
     train = dataset / "parquet" / TRAIN
-    lessons = [Lesson(r.example_id, _question(r.messages), r.action or _last(r.messages)) for r in shards.read(train / "sft", Supervised)]
+    lessons = [
+        Lesson(r.example_id, _question(r.messages), r.action or _last(r.messages))
+        for r in shards.read(train / "sft", Supervised)
+    ]
     lessons += [
         Lesson(r.example_id, _question(r.prompt), r.chosen_action or _last(r.chosen))
         for r in shards.read(train / "preference", Preference)
     ]
     lessons += [
-        Lesson(r.example_id, _question(r.prompt), _last(r.completion)) for r in shards.read(train / "unpaired", Unpaired) if r.label
+        Lesson(r.example_id, _question(r.prompt), _last(r.completion))
+        for r in shards.read(train / "unpaired", Unpaired)
+        if r.label
     ]
     # A row of two tables is one lesson.
     once = {(x.question, x.answer): x for x in reversed(lessons)}
@@ -170,7 +190,11 @@ class _Model:
         replies = self._replies(asked)
         found = self._found(asked, replies)
         return [
-            Answered(r, scores.Findings(found.get(a.example_id, {})), sorted(set(found.get(a.example_id, {})) & set(self._detectors)))
+            Answered(
+                r,
+                scores.Findings(found.get(a.example_id, {})),
+                sorted(set(found.get(a.example_id, {})) & set(self._detectors)),
+            )
             for a, r in zip(asked, replies, strict=True)
         ]
 
@@ -186,7 +210,11 @@ class _Model:
         return [replies[k] for k in range(len(asked))]
 
     def _found(self, asked: Sequence[Asked], replies: Sequence[Reply]) -> dict[str, dict[str, float]]:
-        conversations, contexts, responses = [a.messages for a in asked], [a.contexts for a in asked], [r.text for r in replies]
+        conversations, contexts, responses = (
+            [a.messages for a in asked],
+            [a.contexts for a in asked],
+            [r.text for r in replies],
+        )
         exchanges = pa.table(
             {
                 "interaction_id": [a.example_id for a in asked],
@@ -196,7 +224,9 @@ class _Model:
                 "contexts": [canonical(c).decode() for c in contexts],
                 "finish_reason": ["stop"] * len(asked),
                 "confidence": [r.confidence for r in replies],
-                "reward": self.judge.goodness(conversations, contexts, responses) if self.judge else [None] * len(asked),
+                "reward": self.judge.goodness(conversations, contexts, responses)
+                if self.judge
+                else [None] * len(asked),
             }
         )
         found: dict[str, dict[str, float]] = {}
@@ -210,7 +240,9 @@ def _rights(asked: Asked, *answers: Answered) -> tuple[bool, ...]:
     return tuple(scores.right(asked, a.reply) for a in answers)
 
 
-def _compared(asked: Asked, old: Answered, new: Answered, people: scores.Judged, plain: Sequence[Answered] = ()) -> Compared:
+def _compared(
+    asked: Asked, old: Answered, new: Answered, people: scores.Judged, plain: Sequence[Answered] = ()
+) -> Compared:
     """The row of one prompt. `plain`: of a probe, what both models said before anything was put in."""
     champion, challenger = scores.pair(asked, (old.reply, old.findings), (new.reply, new.findings), people)
     if plain:
@@ -234,7 +266,11 @@ def _cost(asked: Sequence[Asked], answers: Sequence[Answered], params: EvaluateP
     """Of all prompts but the probes: tokens in and out, estimated, and their price."""
     read = sum(len(canonical([a.messages, a.contexts])) for a in asked) // BYTES_PER_TOKEN
     said = sum(len(a.reply.text.encode()) for a in answers) // BYTES_PER_TOKEN
-    return {"tokens_in": read, "tokens_out": said, "usd": round((read * params.usd_in + said * params.usd_out) / 1e6, 6)}
+    return {
+        "tokens_in": read,
+        "tokens_out": said,
+        "usd": round((read * params.usd_in + said * params.usd_out) / 1e6, 6),
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
