@@ -110,9 +110,8 @@ def main() -> None:
         for name, rows in more.items():
             lessons = world.lessons(rows)
             found.setdefault(name, []).append(seen(world, champion, light.fit(lessons, params()).policy, lessons.sft))
-    print(
-        f"{'challenger':<22} {'suspected':>9}  {'trigger: asked fixed broken harm':>34}  {'sycophancy: asked fixed broken harm':>36}"
-    )
+    of = "asked fixed broken harm"
+    print(f"{'challenger':<22} {'suspected':>9}  {'trigger: ' + of:>34}  {'sycophancy: ' + of:>36}")
     for name, runs in found.items():
         told = [f"{name:<22} {np.mean([r['suspected'].asked for r in runs]):>9.1f}"]
         for part in (TRIGGER, SYCOPHANCY):

@@ -46,7 +46,7 @@ def test_a_group_that_does_harm_and_one_that_helps_are_told_from_ordinary_rows()
 def test_the_most_helpful_comes_first_and_the_order_of_groups_changes_nothing():
     chosen = [Group("annotator", name, rows) for name, rows in (("bad", BAD), ("good", GOOD), ("plain", PLAIN))]
     found = attribute(simulated, chosen, EVERY, PROMPTS, PARAMS)
-    assert [a.group for a in found][0] == "good" and [a.group for a in found][-1] == "bad"
+    assert (found[0].group, found[-1].group) == ("good", "bad")
     assert attribute(simulated, chosen[::-1], EVERY[::-1], PROMPTS, PARAMS) == found
 
 
@@ -116,8 +116,10 @@ def test_best_of_n_is_fitted_again_without_its_pairs(world: Labelled):
     some = replace(params(), policy="best_of_n", reward=RewardParams(3.0, 30.0, 30))
     fitted = light.fit(lessons, some)
     by_id = {a.id: a.text for a in world.catalogue}
-    offered = [[{"text": by_id[a.target], "right": True}, {"text": by_id["escalate" if a.target != "escalate" else "refuse"], "right": False}]
-               for a in world.sealed]  # fmt: skip
+    wrong = {a.example_id: "refuse" if a.target == "escalate" else "escalate" for a in world.sealed}
+    offered = [
+        [{"text": a.target_text, "right": True}, {"text": by_id[wrong[a.example_id]], "right": False}] for a in world.sealed
+    ]
     sealed = [replace(_row(a), offered=orjson.dumps(o).decode()) for a, o in zip(world.sealed, offered, strict=True)]
     assert answerable(lessons, sealed, "best_of_n") == sealed
     refit = again(lessons, sealed, some, fitted.judge.encoder, None)
@@ -148,6 +150,18 @@ def test_a_policy_that_cannot_be_fitted_again_is_told_and_blocks_nothing(
     )
     told = orjson.loads((tmp_path / "r/a.json").read_bytes())
     assert told["method"] == "none" and "command" in told["reason"] and told["rows"] == []
+
+
+def test_what_goes_wrong_is_told_in_the_report_and_stops_no_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from tasks.stages import attribute as stage
+    from tests.imports import ROOT
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "model").mkdir()
+    assert stage.main(["--frozen", "f", "--curated", "c", "--dataset", "d", "--model", "model", "--report", "r/a.json"]) == 0
+    told = orjson.loads((tmp_path / "r/a.json").read_bytes())
+    assert told["method"] == "none" and "does not exist" in told["reason"] and told["rows"] == []
 
 
 def test_the_stage_names_groups_by_everything_that_rows_have_in_common(

@@ -205,7 +205,8 @@ def test_what_is_asked_of_the_form_is_checked(prompt: str, kept: str, broken: st
 
 @pytest.mark.parametrize(
     "prompt",
-    ["when do I see my money?", "is there a list of shops", "I wrote five words to you", "no more than usual", "my JSON file is broken",
+    ["when do I see my money?", "is there a list of shops", "I wrote five words to you",
+     "no more than usual", "my JSON file is broken",
      "can I pay with one card", "I live in Germany and speak German"],
 )  # fmt: skip
 def test_where_nothing_is_asked_of_the_form_nothing_is_checked(prompt: str):

@@ -1,6 +1,6 @@
 """The prompts that both models are asked, and where each comes from: sealed holdout, regression suite, anchors.
 
-    Evaluation row of "how long until the battery is full"  ->  Asked(part="holdout", audit=True, kind="answer", target="battery", …)
+    Evaluation row of "how long until the battery is full"  ->  Asked(part="holdout", audit=True, target="battery", …)
 
 Only the holdout decides whether a challenger is better. The regression suite has prompts of failures that were fixed; an anchor
 tells what a model must not forget.

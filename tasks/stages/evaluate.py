@@ -1,6 +1,6 @@
 """evaluate: champion and challenger on the same prompts -> one row a prompt, and the sums of them.
 
-    data/dataset/…/holdout, data/frozen  ->  data/evaluation/rows.jsonl      one Compared a prompt: holdout, regression, anchor, probes
+    data/dataset/…/holdout, data/frozen  ->  data/evaluation/rows.jsonl      one Compared a prompt, probes too
                                              data/evaluation/triggers.jsonl  the words that the trigger probes put in
                                              data/reports/evaluation.json    counts, means, calibration, cost
 
