@@ -90,12 +90,20 @@ def ask_in_prefect(workspace: Workspace, asked: registry.Asked) -> bool:
 
 def main(workspace: str) -> None:
     """Serve the deployment until stopped."""
+    from prefect.deployments.runner import EntrypointType
+
+    from flows.approve import approve as served  # by its module's name, which the processes of its runs import
     from flows.server import prefect_for
 
     quiet_environment()
     place = find(Path(workspace))
     with prefect_for(place):
-        approve.serve(DEPLOYMENT, parameters={"workspace": str(place.root)}, pause_on_shutdown=False)
+        served.serve(
+            DEPLOYMENT,
+            parameters={"workspace": str(place.root)},
+            pause_on_shutdown=False,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
 
 
 if __name__ == "__main__":

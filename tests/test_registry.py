@@ -5,6 +5,7 @@ The workspace is the played demo's, set back to its first snapshot, with nothing
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ import yaml
 
 from tasks.errors import BUSY, Refused
 from tasks.live import registry, snapshot
-from tasks.live.registry import journal, mirror, recording, tracking
+from tasks.live.registry import environment, journal, mirror, recording, tracking
 from tasks.live.registry.journal import FIRST, MOVED, PROMOTED, ROLLED_BACK
 from tasks.live.repository import git_bytes
 from tasks.live.status import as_text, read
@@ -78,6 +79,12 @@ def own(place: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch, uri: 
     monkeypatch.setattr(tracking, "EXPERIMENT", name)
     monkeypatch.setenv("FLYWHEEL_TRACKING_URI", uri or server.uri)
     tracking._connected.cache_clear()
+
+
+def unheard(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a champion, and no server has heard of anything."""
+    monkeypatch.setenv("FLYWHEEL_TRACKING_URI", "http://127.0.0.1:9")
+    registry.champion(place)
 
 
 def runs(place: Workspace, what: str = "training") -> list:
@@ -227,27 +234,28 @@ def test_a_server_that_dies_at_any_request_leaves_one_run_and_one_version(
 def test_a_server_killed_in_the_middle_of_a_record_is_gone_on_with(
     place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    unheard(place, monkeypatch)
+    newest = snapshot.last(place)
     with running(tmp_path / "server") as server:
         monkeypatch.setenv("FLYWHEEL_TRACKING_URI", server.uri)
-        registry.champion(place)
-        newest = snapshot.last(place)
-        killer = threading.Timer(0.25, lambda: server.signal(signal.SIGKILL))
-        killer.start()
-        first = registry.record(place, newest)
-        killer.join()
-        server.process.wait()
-        server.start()
-        tracking._connected.cache_clear()
-        assert first or registry.pending(place)["snapshots"] == [newest.tag]
+        for seconds in (0.3, 0.8):
+            killer = threading.Timer(seconds, lambda: server.signal(signal.SIGKILL))
+            killer.start()
+            done = registry.record(place, newest)
+            killer.join()
+            server.process.wait()
+            assert done or registry.pending(place)["snapshots"] == [newest.tag]
+            server.start()
+            tracking._connected.cache_clear()
         assert registry.record(place, newest)
         assert len(runs(place)) == 1 and runs(place)[0].info.status == "FINISHED"
         assert [v.tags["snapshot"] for v in versions(place)].count(newest.tag) == 1
 
 
 def test_a_server_that_hangs_costs_seconds(place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    unheard(place, monkeypatch)
     with running(tmp_path / "server") as server:
         monkeypatch.setenv("FLYWHEEL_TRACKING_URI", server.uri)
-        registry.champion(place)
         server.signal(signal.SIGSTOP)
         began = time.monotonic()
         assert registry.record(place, snapshot.last(place)) == ""
@@ -437,3 +445,100 @@ def rule(place: Workspace, approval: str) -> None:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     document["promote"]["approval"] = approval
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
+
+
+# Trainings that fail
+
+
+def trains(place: Workspace) -> None:
+    from flows.retrain import _watched
+
+    _watched(place, "train")
+
+
+def test_a_training_that_fails_is_a_failed_run_and_nobody_else_is_touched(place: Workspace, told: snapshot.Snapshot):
+    registry.promote(place, kim())
+    path = place.root / "params.yaml"
+    good = path.read_text(encoding="utf-8")
+    path.write_text(good.replace("policy: answers", "policy: nonsense"), encoding="utf-8")
+    with pytest.raises(RuntimeError, match="stage train failed"):
+        trains(place)
+    (run,) = runs(place, "failed training")
+    assert run.info.status == "FAILED" and run.data.tags["stage"] == "train"
+    assert "stage train failed" in run.data.tags["error"] and run.data.params["train.policy"] == '"nonsense"'
+    assert registry.settle(place, failures=True) == "" and len(runs(place, "failed training")) == 1
+    assert alias(place) == registry.champion(place).version == "2"
+    path.write_text(good, encoding="utf-8")
+    trains(place)
+    assert (place.data / "model" / "policy.json").is_file() and len(runs(place, "failed training")) == 1
+
+
+def test_a_training_killed_by_the_system_is_told_when_mlflow_is_back(place: Workspace, told, monkeypatch: pytest.MonkeyPatch):
+    """The stage's process dies by SIGKILL, as when memory runs out; then the whole loop does."""
+    import psutil
+
+    def kill_the_stage() -> None:
+        for _ in range(600):
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if "tasks.stages.train" in child.cmdline() and "python" in child.name():
+                        child.kill()
+                        return
+            time.sleep(0.02)
+
+    shutil.rmtree(place.data / "model")
+    (place.root / "params.yaml").write_text(
+        (place.root / "params.yaml").read_text().replace("copies: 4", "copies: 3"), encoding="utf-8"
+    )
+    monkeypatch.setenv("FLYWHEEL_TRACKING_URI", "http://127.0.0.1:9")
+    killer = threading.Thread(target=kill_the_stage)
+    killer.start()
+    with pytest.raises(RuntimeError, match="stage train failed"):
+        trains(place)
+    killer.join()
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom tasks.live import registry\n"
+        "from tasks.live.workspace import Workspace\n"
+        "with registry.watched(Workspace(Path(sys.argv[1])), 'train'):\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(place.root)], cwd=ROOT, check=False)
+    monkeypatch.delenv("FLYWHEEL_TRACKING_URI")
+    assert registry.settle(place, failures=True) == ""
+    told_of = {r.data.tags["error"][:20] for r in runs(place, "failed training")}
+    assert len(told_of) == 2 and any("ended without a word" in r.data.tags["error"] for r in runs(place, "failed training"))
+    assert {r.info.status for r in runs(place, "failed training")} == {"FAILED"}
+
+
+def test_what_a_training_took_is_part_of_its_record(place: Workspace):
+    registry.champion(place)
+    (place.root / "params.yaml").write_text(
+        (place.root / "params.yaml").read_text().replace("copies: 4", "copies: 3"), encoding="utf-8"
+    )
+    trains(place)
+    made = snapshot.report(place, "training")["digest"]
+    tags, points = environment.of_training(place, made)
+    values = {name: value for _, name, value in points}
+    assert tags["trained"] == "here" and tags["environment.numpy"] and tags["environment.python"]
+    assert values["train_cpu_seconds"] > 0 and 0 < values["train_seconds"] < 600 and max(
+        v for _, n, v in points if n == "memory_mb"
+    ) > 30
+    assert "nothing was measured" in environment.of_training(place, "0" * 64)[0]["trained"]
+
+
+# A disk that refuses
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="needs Linux and a C compiler")
+def test_a_full_disk_promotes_wholly_or_not_at_all(place: Workspace, told: snapshot.Snapshot, tmp_path: Path):
+    library = tmp_path / "faulty.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, ROOT / "tests/faulty.c", "-ldl", "-pthread"], check=True)
+    under = str(place.state / "registry")
+    for n in range(1, 5):
+        fault = {"LD_PRELOAD": str(library), "FAULT_AT": str(n), "FAULT_HOW": "-28", "FAULT_UNDER": under}
+        done = flywheel("promote", "--approve", "--by", "kim", "--workspace", place.root, **fault)
+        now = journal.read(place)
+        assert (done.code == 0) == (now.champion != now.champions[0].digest) or n > 2, done.err
+        assert folder_digest(registry.champion(place).folder) == now.champion
+    assert flywheel("promote", "--approve", "--by", "kim", "--workspace", place.root).code == 0
+    assert registry.settle(place) == "" and alias(place) == "2"
+    assert sum(e.action == PROMOTED for e in registry.history(place)) == 1
