@@ -5,8 +5,7 @@
 A run that waits costs no process and no slot. It ends as answered, or as stale where champion or challenger have changed meanwhile.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: Prefect checks the parameters of a deployed flow by its annotations, as types.
 import os
 import sys
 from pathlib import Path

@@ -38,6 +38,7 @@ def test_a_person_approves_in_prefect_and_a_stale_question_is_answered_by_nothin
     finally:
         served.terminate()
         served.wait(30)
+        print((tmp_path / "serve.log").read_text())
 
 
 def _through_prefect(api: str, place: Workspace, other: Workspace) -> None:

@@ -433,7 +433,7 @@ def test_history_tells_what_when_why_and_by_whom(place: Workspace, told: snapsho
     registry.rollback(place, "ada", "wrong language")
     shown = flywheel("history", "--json", "--workspace", place.root).document()
     assert [(e["action"], e["version"], e["by"]) for e in shown] == [
-        ("first", "", "flywheel"), ("promoted", "2", "kim"), ("rolled back", "1", "ada"),
+        ("first", "1", "flywheel"), ("promoted", "2", "kim"), ("rolled back", "1", "ada"),
     ]  # fmt: skip
     assert shown[2]["why"] == "wrong language" and shown[1]["replaced"] == shown[2]["digest"]
     text = flywheel("history", "--workspace", place.root).out

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import getpass
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.errors import GATE_REFUSED, Refused
 from tasks.live.registry import files, journal, mirror
@@ -160,7 +160,9 @@ def rollback(workspace: Workspace, by: str = "", why: str = "", mirrored: bool =
 
 def history(workspace: Workspace) -> list[Entry]:
     """What was champion, when, why and by whom, and what people were asked about it; oldest first."""
-    return [e for e in journal.read(workspace).entries if e.action in (*CHANGES, ASKED, DECLINED)]
+    now = journal.read(workspace)
+    told = [e for e in now.entries if e.action in (*CHANGES, ASKED, DECLINED)]
+    return [replace(e, version=e.version or now.version(e.digest)) for e in told]
 
 
 def user() -> str:
