@@ -41,7 +41,7 @@ def approve(workspace: Path, snapshot: str = "") -> str:
     asked = registry.open_question(place)
     if asked is None or snapshot not in ("", asked.snapshot):
         return "nothing waits for an approval any more: flywheel history says what happened"
-    form = Approval.with_initial_data(description=question_text(asked), reviewer="", approve=False)
+    form = Approval.with_initial_data(description=question_text(asked))
     key = f"{asked.champion[:12]}-{asked.challenger[:12]}"
     answer = suspend_flow_run(wait_for_input=form, timeout=DAYS * 86_400, key=key)
     given = registry.Approval(answer.reviewer, answer.note, asked)

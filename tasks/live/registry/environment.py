@@ -128,12 +128,13 @@ def _sample(watch: Watch, stop: threading.Event) -> None:
     import psutil
 
     me, known = psutil.Process(), {}
+    before = {child.pid for child in me.children(recursive=True)}  # an embedded Prefect server
     while not stop.wait(EVERY_S if len(watch.samples) > 20 else 0.2):
         cpu = memory = 0.0
         with contextlib.suppress(psutil.Error):
             for child in me.children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    if child.create_time() < watch.at - 0.1:  # an embedded Prefect server
+                    if child.pid in before:
                         continue
                     process = known.setdefault(child.pid, child)
                     cpu += process.cpu_percent()
