@@ -1,4 +1,4 @@
-"""The real `flywheel serve` over the real registry: it answers, what it logged is captured once, a promotion reaches it, it ends well."""
+"""The real `flywheel serve` over the real registry: it answers, its log is captured once, a promotion reaches it, it ends well."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Server:
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace whose registry has the base model as champion."""
     place = workspace(tmp_path_factory.mktemp("serve") / "work")
-    settings(place, poll_s=0.2, outcome_minutes=0.0005)
+    settings(place, poll_s=0.2, outcome_minutes=0.0005, holdback_share=0.5)
     registry.champion(place)
     return place
 
