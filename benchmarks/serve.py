@@ -1,10 +1,11 @@
 """What serving costs beyond the policy itself: requests a second and times, with and without a shadow, answered together or not.
 
     python -m benchmarks.serve                      a table on stdout; --json for one document
+    python -m benchmarks.serve --test               how often the sequential test errs, and how soon it finds what is worse
 
 The server is a process of its own with a real policy (the demo's approved answers, a base model of 256 dimensions behind a reward
-guard), a real log and fsyncs; only who is champion is told to it directly, so that no registry's start is in the times. The load comes
-from a third process over kept connections.
+guard), a real log and fsyncs; only who is champion is told to it directly, so that no registry's start is in the times. The load
+comes from a third process over kept connections.
 """
 
 from __future__ import annotations
@@ -148,6 +149,29 @@ def run_load(port: int, callers: int) -> list[float]:
     return times
 
 
+def simulated(worlds: int = 1000, users: int = 5000) -> list[dict[str, float]]:
+    """Users come one after the other, and each is looked at: in what share of worlds is the newer ever called worse, and when?"""
+    from tasks import sequential
+
+    rows = []
+    for share in (0.5, 0.1):
+        for older, newer in ((0.1, 0.1), (0.3, 0.3), (0.1, 0.15), (0.1, 0.2), (0.3, 0.4)):
+            draw, found = np.random.default_rng(1), []
+            for _ in range(worlds):
+                arm = draw.random(users) < share
+                bad = draw.random(users) < np.where(arm, newer, older)
+                outcomes = [sequential.Outcome(a, b) for a, b in zip(arm.tolist(), bad.tolist(), strict=True)]
+                z = (1 + sequential.blocks(outcomes, share)) / 2
+                wealth = np.exp(np.log1p(sequential.STAKES * (z[:, None] / 0.5 - 1)).cumsum(axis=0)).mean(axis=1)
+                hit = np.flatnonzero(wealth >= 1 / 0.05)
+                if len(hit):
+                    found.append((hit[0] + 1) / len(z) * users)
+            late = np.quantile(found, [0.5, 0.9]).round().tolist() if found else [None, None]
+            rows.append({"share": share, "older": older, "newer": newer, "called worse": len(found) / worlds,
+                         "users, median": late[0], "users, 90%": late[1]})  # fmt: skip
+    return rows
+
+
 def _until_up(port: int) -> None:
     for _ in range(400):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -168,7 +192,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--server", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--load", nargs=2, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--test", action="store_true")
     args = parser.parse_args()
+    if args.test:
+        return print("\n".join(json.dumps(row) for row in simulated()))
     if args.server:
         return run_server(int(args.server[0]), Path(args.server[1]), args.server[2:])
     if args.load:
@@ -190,7 +217,8 @@ def main() -> None:
         return print(json.dumps([asdict(r) for r in rows]))
     print(f"{'':36} callers  requests/s   p50 ms   p95 ms   of the policy alone")
     for r in rows:
-        print(f"{r.name:36} {r.callers:7} {r.per_second:11.0f} {r.p50_ms:8.2f} {r.p95_ms:8.2f} {r.per_second / rows[0].per_second:10.2f}")
+        share = r.per_second / rows[0].per_second
+        print(f"{r.name:36} {r.callers:7} {r.per_second:11.0f} {r.p50_ms:8.2f} {r.p95_ms:8.2f} {share:10.2f}")
 
 
 if __name__ == "__main__":
