@@ -214,6 +214,8 @@ def test_a_worse_challenger_is_taken_back_and_never_comes_again(place, models):
     assert again.trial is None, "nor after a restart"
     again.update(models[0], models[2], "promote")
     assert again.trial.newer.version == "3"
+    again.update(models[1], None, "")
+    assert again.champion.version == "2" and again.trial.kind == HOLDBACK, "people may promote it all the same"
 
 
 def test_a_good_challenger_is_recorded_as_evidence_and_goes_on(place, models):
@@ -245,7 +247,7 @@ def test_a_fresh_champion_that_is_worse_is_rolled_back(place, models):
     assert made.trial.kind == HOLDBACK and made.champion.version == "2"
     traffic(made, clock, 3000, lambda m: 0.3 if m.version == "2" else 0.05)
     assert made.champion.version == "1" and made.trial is None
-    assert "users" in made.is_worse(models[1])
+    assert "users" in made.taken_back(models[1])
     made.update(models[1], None, "")
     assert made.champion.version == "1", "although the registry does not know yet"
     again = lineup(place, clock)
