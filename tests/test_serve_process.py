@@ -78,10 +78,16 @@ class Server:
         return err.decode()
 
 
+def git(place: Workspace) -> list[str]:
+    return ["git", "-C", str(place.root), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+
+
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace whose registry has the base model as champion."""
     place = workspace(tmp_path_factory.mktemp("serve") / "work")
+    subprocess.run(["git", "init", "--quiet", str(place.root)], check=True)
+    subprocess.run([*git(place), "commit", "--quiet", "--allow-empty", "-m", "a workspace"], check=True)
     settings(place, poll_s=0.2, outcome_minutes=0.0005, holdback_share=0.5)
     registry.champion(place)
     return place
@@ -173,3 +179,20 @@ def test_a_promotion_reaches_it_and_a_breach_is_rolled_back_in_the_registry(regi
     decided = [json.loads(line) for line in (registered.state / "serve" / "decisions.jsonl").read_text().splitlines()]
     assert [(d["trial"], d["decision"]) for d in decided] == [("holdback", "breach")]
     assert server.stop() and server.process.returncode == 0
+
+
+def test_the_gate_s_word_about_a_challenger_is_read_from_the_newest_snapshot(registered: Workspace):
+    from tasks.live.serving import champions
+
+    asked_about = Registered("7", "d" * 64, registered.root)
+    assert champions.decision(registered, asked_about) == "", "before any snapshot"
+    registered.reports.mkdir(parents=True)
+    verdict = {"decision": "inconclusive", "challenger": asked_about.digest}
+    (registered.reports / "verdict.json").write_text(json.dumps(verdict), encoding="utf-8")
+    (registered.root / "dvc.lock").write_text("stages: {}", encoding="utf-8")
+    (registered.data / "frozen.dvc").write_text("outs: [{md5: 0123abcd, path: frozen}]", encoding="utf-8")
+    subprocess.run([*git(registered), "add", "--force", "dvc.lock", "data/frozen.dvc", "data/reports/verdict.json"], check=True)
+    subprocess.run([*git(registered), "commit", "--quiet", "-m", "a snapshot"], check=True)
+    subprocess.run([*git(registered), "tag", "-a", "snapshot-0123abcd", "-m", "a snapshot"], check=True)
+    assert champions.decision(registered, asked_about) == "inconclusive"
+    assert champions.decision(registered, Registered("8", "e" * 64, registered.root)) == "", "of another nothing is known"
