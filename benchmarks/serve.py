@@ -149,7 +149,7 @@ def run_load(port: int, callers: int) -> list[float]:
     return times
 
 
-def simulated(worlds: int = 1000, users: int = 5000) -> list[dict[str, float]]:
+def simulated(worlds: int = 300, users: int = 4000) -> list[dict[str, float]]:
     """Users come one after the other, and each is looked at: in what share of worlds is the newer ever called worse, and when?"""
     from tasks import sequential
 
