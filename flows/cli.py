@@ -14,7 +14,18 @@ from typing import Annotated
 
 import typer
 
-from flows import capture_cli, diff_cli, dossier_cli, erase_cli, export_cli, lineage_cli, promotion_cli, review_cli, serve_cli, train_cli
+from flows import (
+    capture_cli,
+    diff_cli,
+    dossier_cli,
+    erase_cli,
+    export_cli,
+    lineage_cli,
+    promotion_cli,
+    review_cli,
+    serve_cli,
+    train_cli,
+)
 from flows.shown import (
     JsonOption,
     WorkspaceOption,

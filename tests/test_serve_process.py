@@ -1,4 +1,4 @@
-"""The real `flywheel serve` over the real registry: it answers, what it logged is captured once, a promotion reaches it, it ends well."""
+"""The real `flywheel serve` over the real registry: it answers, its log is captured once, a promotion reaches it, it ends well."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.live import registry
 from tasks.live.capture import capture
 from tasks.live.feedback import resolved
 from tasks.live.lake import Lake
-from tasks.live.registry import Registered
+from tasks.live.registry import Registered, files, journal
 from tasks.live.workspace import Workspace
 from tasks.metrics import FeedbackParams, metrics
 from tests.handmade import TEXT, workspace
@@ -78,11 +78,17 @@ class Server:
         return err.decode()
 
 
+def git(place: Workspace) -> list[str]:
+    return ["git", "-C", str(place.root), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+
+
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace whose registry has the base model as champion."""
     place = workspace(tmp_path_factory.mktemp("serve") / "work")
-    settings(place, poll_s=0.2, outcome_minutes=0.0005)
+    subprocess.run(["git", "init", "--quiet", str(place.root)], check=True)
+    subprocess.run([*git(place), "commit", "--quiet", "--allow-empty", "-m", "a workspace"], check=True)
+    settings(place, poll_s=0.2, outcome_minutes=0.0005, holdback_share=0.5)
     registry.champion(place)
     return place
 
@@ -143,15 +149,9 @@ def test_what_was_answered_survives_a_kill(registered: Workspace, server: Server
 
 def register(place: Workspace, made: Registered) -> None:
     """Put a model into the real registry as champion, as a promotion does."""
-    import mlflow
-
-    client = registry._client(place)
-    before = registry.champion(place)
-    with mlflow.start_run(experiment_id=registry._experiment(client, place)) as run:
-        mlflow.log_artifacts(str(made.folder), "policy")
-        tags = {"digest": made.digest, "snapshot": "snapshot-x", "decision": "promote", "replaced": before.version}
-        version = client.create_model_version(registry.MODEL, f"{run.info.artifact_uri}/policy", run.info.run_id, tags=tags)
-    client.set_registered_model_alias(registry.MODEL, registry.CHAMPION, str(version.version))
+    now = journal.read(place).champion
+    digest = files.keep(place, made.folder)
+    journal.add(place, lambda _: [journal.Entry(journal.PROMOTED, digest, now, "2", by="a test")])
 
 
 def test_a_promotion_reaches_it_and_a_breach_is_rolled_back_in_the_registry(registered: Workspace, server: Server, tmp_path: Path):
@@ -172,4 +172,23 @@ def test_a_promotion_reaches_it_and_a_breach_is_rolled_back_in_the_registry(regi
     server.until(lambda: registry.champion(registered).digest == first.digest)
     decided = [json.loads(line) for line in (registered.state / "serve" / "decisions.jsonl").read_text().splitlines()]
     assert [(d["trial"], d["decision"]) for d in decided] == [("holdback", "breach")]
+    (back,) = [e for e in registry.history(registered) if e.action == journal.ROLLED_BACK]
+    assert back.by == "serve" and "users" in back.why
     assert server.stop() and server.process.returncode == 0
+
+
+def test_the_gate_s_word_about_a_challenger_is_read_from_the_newest_snapshot(registered: Workspace):
+    from tasks.live.serving import champions
+
+    asked_about = Registered("7", "d" * 64, registered.root)
+    assert champions.decision(registered, asked_about) == "", "before any snapshot"
+    registered.reports.mkdir(parents=True)
+    verdict = {"decision": "inconclusive", "challenger": asked_about.digest}
+    (registered.reports / "verdict.json").write_text(json.dumps(verdict), encoding="utf-8")
+    (registered.root / "dvc.lock").write_text("stages: {}", encoding="utf-8")
+    (registered.data / "frozen.dvc").write_text("outs: [{md5: 0123abcd, path: frozen}]", encoding="utf-8")
+    subprocess.run([*git(registered), "add", "--force", "dvc.lock", "data/frozen.dvc", "data/reports/verdict.json"], check=True)
+    subprocess.run([*git(registered), "commit", "--quiet", "-m", "a snapshot"], check=True)
+    subprocess.run([*git(registered), "tag", "-a", "snapshot-0123abcd", "-m", "a snapshot"], check=True)
+    assert champions.decision(registered, asked_about) == "inconclusive"
+    assert champions.decision(registered, Registered("8", "e" * 64, registered.root)) == "", "of another nothing is known"

@@ -18,6 +18,7 @@ from tasks.live.serving.lineup import LineUp
 from tasks.live.serving.model import Model
 from tasks.live.serving.params import ServeParams
 from tasks.live.serving.trial import CANARY, HOLDBACK, NEWER, Trial
+from tasks.live.status import _decided
 from tasks.live.workspace import Workspace
 from tasks.policy.answers import AnswersPolicy
 from tests.handmade import TEXT, workspace
@@ -202,6 +203,8 @@ def test_a_worse_challenger_is_taken_back_and_never_comes_again(place, models):
     assert made.trial is None and made.challenger is None
     (done,) = decisions(made.folder)
     assert (done.trial, done.decision, done.newer["version"]) == ("canary", "breach", "2")
+    told = _decided(place)
+    assert told["decision"] == "breach" and told["reason"] == done.reason, "flywheel status shows it"
     assert done.evidence["low"] > 0 and done.evidence["newer_bad"] > 0 and "valid at every look" in done.reason
     assert [m.version for m in made.to_mark] == ["2"]
     made.update(models[0], models[1], "promote")
@@ -211,6 +214,8 @@ def test_a_worse_challenger_is_taken_back_and_never_comes_again(place, models):
     assert again.trial is None, "nor after a restart"
     again.update(models[0], models[2], "promote")
     assert again.trial.newer.version == "3"
+    again.update(models[1], None, "")
+    assert again.champion.version == "2" and again.trial.kind == HOLDBACK, "people may promote it all the same"
 
 
 def test_a_good_challenger_is_recorded_as_evidence_and_goes_on(place, models):
@@ -242,7 +247,7 @@ def test_a_fresh_champion_that_is_worse_is_rolled_back(place, models):
     assert made.trial.kind == HOLDBACK and made.champion.version == "2"
     traffic(made, clock, 3000, lambda m: 0.3 if m.version == "2" else 0.05)
     assert made.champion.version == "1" and made.trial is None
-    assert "users" in made.is_worse(models[1])
+    assert "users" in made.taken_back(models[1])
     made.update(models[1], None, "")
     assert made.champion.version == "1", "although the registry does not know yet"
     again = lineup(place, clock)

@@ -64,6 +64,7 @@ def read(workspace: Workspace) -> dict[str, Any]:
         "registry": registry.pending(workspace),
         "approval": asdict(asked) if (asked := registry.open_question(workspace)) else None,
         "verdict": {"decision": verdict["decision"], "reasons": verdict["reasons"]} if verdict else None,
+        "serving": _decided(workspace),
         "erasures": _erasures(workspace, newest.tag if newest else ""),
         "busy": {p.stem: orjson.loads(p.read_bytes()) for p in locks},
     }
@@ -98,6 +99,9 @@ def as_text(document: dict[str, Any]) -> str:
         lines += ["", f"  {document['snapshot']}: {verdict['decision']}", *(f"    {r}" for r in verdict["reasons"])]
     if document["unpushed"]:
         lines.append(f"  push pending: the remote has not taken {', '.join(document['unpushed'])} yet; the next turn tries again")
+    if made := document["serving"]:
+        versions = f"version {made['newer']['version']} beside {made['older']['version']}"
+        lines.append(f"  serving: {made['trial']} of {versions}: {made['decision']} ({made['at'][:10]}): {made['reason']}")
     owed = document["registry"]
     if owed["snapshots"] or owed["changes"]:
         what = ", ".join([*owed["snapshots"], *(["who is champion"] if owed["changes"] else [])])
@@ -113,6 +117,13 @@ def as_text(document: dict[str, Any]) -> str:
         f"  {name} is held by process {note['pid']} ({note['command']})" for name, note in document["busy"].items()
     ]
     return "\n".join(lines)
+
+
+def _decided(workspace: Workspace) -> dict[str, Any] | None:
+    """What `flywheel serve` decided last on its users' evidence (live/serving/decisions.py)."""
+    path = workspace.state / "serve" / "decisions.jsonl"
+    made = path.read_bytes().splitlines() if path.is_file() else []
+    return orjson.loads(made[-1]) if made else None
 
 
 def _erasures(workspace: Workspace, newest: str) -> list[str]:

@@ -51,7 +51,7 @@ def application(workspace: Workspace, token: str = "", hosts: frozenset[str] = f
     journal = Journal(workspace, edge_of(workspace))
     lineup = LineUp(workspace, params)
     watch = Watch(workspace, lineup, params.poll_s)
-    shadow = Shadow(lineup.folder) if params.shadow else None
+    shadow = Shadow(lineup.folder, lambda: in_flight > 0) if params.shadow else None
     answering = Answering(lineup, journal, shadow, metrics(workspace.params("feedback", FeedbackParams)))
     allowed = hosts | LOCAL
     in_flight = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.live import registry
-from tasks.live.registry import Registered
+from tasks.live.registry import Registered, journal
 from tasks.live.snapshot import last, report_at
 from tasks.live.workspace import Workspace
 
@@ -31,12 +31,17 @@ def decision(workspace: Workspace, challenger: Registered) -> str:
 
 
 def roll_back(workspace: Workspace, worse: Registered, reason: str) -> None:
-    """Bring the champion before back, if `worse` is still champion. The reason goes to the version's tags."""
+    """Bring the champion before back, if `worse` is still champion. It needs no server: MLflow follows when it answers."""
     if registry.champion(workspace).digest == worse.digest:
-        registry.rollback(workspace)
-        registry.mark(workspace, worse.version, "rolled_back", f"by {BY}: {reason}")
+        registry.rollback(workspace, by=BY, why=reason)
 
 
 def refuse(workspace: Workspace, challenger: Registered, reason: str) -> None:
-    """Mark a challenger that was worse for users: it is not promoted any more."""
-    registry.mark(workspace, challenger.version, "rolled_back", f"by {BY}: {reason}")
+    """Decline a challenger that was worse for users: it is not promoted over this champion, unless a person says so."""
+
+    def declined(now: journal.Journal) -> list[journal.Entry]:
+        if now.question(now.champion, challenger.digest)[1] is not None:
+            return []
+        return [journal.Entry(journal.DECLINED, challenger.digest, now.champion, challenger.version, by=BY, why=reason)]
+
+    journal.add(workspace, declined)

@@ -37,13 +37,15 @@ log = logging.getLogger("flywheel.serve")
 
 @dataclass(slots=True)
 class State:
-    """What a restart must know. `past`: digests that were champion; `worse`: digests that were worse for users, and why."""
+    """What a restart must know. `past`: digests that were champion. `worse`: challengers that were worse for users, and why;
+    `taken_back`: champions that were."""
 
     champion: dict[str, str] | None = None
     previous: dict[str, str] | None = None
     promoted_at: float = 0.0
     past: list[str] = field(default_factory=list)
     worse: dict[str, str] = field(default_factory=dict)
+    taken_back: dict[str, str] = field(default_factory=dict)
 
 
 class LineUp:
@@ -98,16 +100,20 @@ class LineUp:
                 if trial.kind == HOLDBACK:
                     self._end_holdback()
 
-    def is_worse(self, champion: Registered) -> str:
-        """Why a champion of the registry was rolled back here; "" where it was not."""
-        return self._state.worse.get(champion.digest, "")
+    def taken_back(self, champion: Registered) -> str:
+        """Why a champion of the registry is not served here any more; "" where it is."""
+        return self._state.taken_back.get(champion.digest, "")
+
+    def was_worse(self, challenger: Registered) -> str:
+        """What users met of a challenger that breached. If people promote it all the same, it is a fresh champion as any."""
+        return self._state.worse.get(challenger.digest, "")
 
     def _take_champion(self, found: Registered) -> None:
         known = self.champion
         if known is not None and known.digest == found.digest:
             self.problems.pop("champion", None)
             return
-        if known is not None and found.digest in self._state.worse:
+        if known is not None and found.digest in self._state.taken_back:
             return  # served is the one before, until the registry says so too
         new = self._ready("champion", found)
         if new is None:
@@ -151,11 +157,12 @@ class LineUp:
                 log.warning("%s: version %s beside %s", due[0], due[2].version, due[1].version)
 
     def _breach(self, trial: Trial, found: Evidence) -> None:
-        self._state.worse[trial.newer.digest] = found.told()
         if trial.kind == HOLDBACK:
+            self._state.taken_back[trial.newer.digest] = found.told()
             self.champion, self.previous = trial.older, None
             self._state.champion, self._state.previous = _described(trial.older), None
         else:
+            self._state.worse[trial.newer.digest] = found.told()
             self.challenger = None
             self.to_mark.append(trial.newer.registered)
         self._decide(trial, found, BREACH)

@@ -12,6 +12,7 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,23 @@ from tasks.policy import Reply
 
 MAX_WAITING = 64
 TIMEOUT_S = 120.0
+GIVE_WAY_S = 1.0  # to requests, which use the same processor, before each answer
 log = logging.getLogger("flywheel.serve")
 
 
 class Shadow:
-    """One thread answers; `offer` never blocks."""
+    """One thread answers, where it can while no request is under way (`busy` says so); `offer` never blocks."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, busy: Callable[[], bool] = lambda: False):
         self.left_out = self.failed = 0
         self.compared: dict[str, list[int]] = {}  # "served/shadow" -> [compared, agreed]
+        self._busy = busy
         self._path = folder / "shadow.jsonl"
         self._queue: queue.Queue[tuple[Model, Model, Asked, Reply] | None] = queue.Queue(MAX_WAITING)
         if self._path.is_file():
             for line in self._path.read_bytes().splitlines():
-                self._count(orjson.loads(line)) if line.endswith(b"}") else None
+                if line.endswith(b"}"):  # the last may be torn
+                    self._count(orjson.loads(line))
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -65,6 +69,7 @@ class Shadow:
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             served, challenger, asked, shown = item
+            self._give_way()
             start = time.perf_counter()
             try:
                 other = challenger.answer(shorter(asked, 1)).result(TIMEOUT_S)[0]
@@ -80,6 +85,11 @@ class Shadow:
                 self.failed += 1
                 if self.failed & (self.failed - 1) == 0:
                     log.warning("the shadow failed %d times; the last time with %s", self.failed, type(e).__name__)
+
+    def _give_way(self) -> None:
+        end = time.monotonic() + GIVE_WAY_S
+        while self._busy() and time.monotonic() < end:
+            time.sleep(0.002)
 
     def _count(self, row: dict[str, Any]) -> None:
         counts = self.compared.setdefault(f"{row['served']}/{row['shadow']}", [0, 0])

@@ -42,11 +42,11 @@ class Watch:
             self._lineup.resume()
             found = champions.found(self._workspace)
             self._lineup.update(found.champion, found.challenger, self._decision(found))
-            if why := self._lineup.is_worse(found.champion):
+            if why := self._lineup.taken_back(found.champion):
                 champions.roll_back(self._workspace, found.champion, why)
             while self._lineup.to_mark:
                 challenger = self._lineup.to_mark[0]
-                champions.refuse(self._workspace, challenger, self._lineup.is_worse(challenger))
+                champions.refuse(self._workspace, challenger, self._lineup.was_worse(challenger))
                 self._lineup.to_mark.pop(0)
         except Exception as e:  # whatever a client of a server that is down, busy or half restored may raise
             if not self.error:
