@@ -187,11 +187,10 @@ def _events(workspace: Workspace, verdict: dict[str, Any]) -> list[Event]:
     """What the registry has on record about this model, oldest first: who promoted, declined or rolled it back, and why."""
     from tasks.live import registry  # which logs this page
 
-    history = getattr(registry, "history", None)
     model = verdict.get("challenger")
-    if history is None or model is None:
+    if model is None:
         return []
-    found = [e for e in history(workspace) if e.digest == model or (e.action == "rolled back" and e.replaced == model)]
+    found = [e for e in registry.history(workspace) if e.digest == model or (e.action == "rolled back" and e.replaced == model)]
     return [Event(e.at, e.action, e.by, e.why) for e in found if e.by]
 
 

@@ -49,7 +49,7 @@ def snapshot(workspace: Workspace, client: Any, tag: str, commit: str) -> tuple[
         model_id = _model(client, where, run, model, about)
         _measured(workspace, client, run, commit, trained["digest"], model_id)
         _inputs(workspace, client, run, tag, commit)
-        _artifacts(workspace, client, run, commit)
+        _artifacts(workspace, client, run, tag, commit)
         reasons = "\n".join(verdict["reasons"])
         told = f"**{verdict['decision']}** of `{tag}`\n\n" + "\n".join(f"- {r}" for r in verdict["reasons"])
         _tags(client, run, {"reasons": reasons, "mlflow.note.content": told} | environment.of_code(workspace, commit))
@@ -205,8 +205,10 @@ def _inputs(workspace: Workspace, client: Any, run: str, tag: str, commit: str) 
     client.log_inputs(run, inputs)
 
 
-def _artifacts(workspace: Workspace, client: Any, run: str, commit: str) -> None:
-    """The reports and the rows of the evaluation, as they were committed."""
+def _artifacts(workspace: Workspace, client: Any, run: str, tag: str, commit: str) -> None:
+    """The dossier, and the reports and the rows of the evaluation as they were committed."""
+    from tasks.live import dossier  # which reads the journal
+
     with tempfile.TemporaryDirectory() as temporary:
         reports, rows = Path(temporary) / "reports", Path(temporary) / EVALUATION
         for folder in (reports, rows):
@@ -221,6 +223,7 @@ def _artifacts(workspace: Workspace, client: Any, run: str, commit: str) -> None
         for name, md5 in pinned.items():
             (rows / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(store.cached(workspace, md5), rows / name)
+        (Path(temporary) / "dossier.html").write_text(dossier.html(workspace, tag), encoding="utf-8")
         client.log_artifacts(run, temporary)
 
 
