@@ -80,7 +80,7 @@ def ask_in_prefect(workspace: Workspace, asked: registry.Asked) -> bool:
             parameters={"workspace": str(workspace.root), "snapshot": asked.snapshot},
             timeout=0,
             as_subflow=False,
-            idempotency_key=f"{asked.champion}-{asked.challenger}",
+            idempotency_key=f"{workspace.root} {asked.champion} {asked.challenger}",
         )
     except (ObjectNotFound, ValueError):
         return False

@@ -91,3 +91,10 @@ def test_a_decision_that_raises_changes_nothing(tmp_path: Path):
     with pytest.raises(ValueError, match="no"):
         journal.add(place, refuse)
     assert (tmp_path / ".flywheel" / "registry" / "journal.jsonl").read_bytes() == before
+
+
+def test_the_word_that_promotes_is_the_verdicts():
+    from tasks import verdict
+    from tasks.live.registry import promotion
+
+    assert promotion.PROMOTE == verdict.PROMOTE

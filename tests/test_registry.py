@@ -173,6 +173,21 @@ def test_the_model_brings_the_code_that_it_needs(place: Workspace, told, tmp_pat
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
 
 
+def test_erasing_takes_the_rows_of_an_evaluation_from_the_server(place: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch):
+    own(place, server, monkeypatch)
+    registry.champion(place)
+    (run,) = runs(place)
+    with tracking.asking(place) as client:
+        assert [f.path for f in client.list_artifacts(run.info.run_id, "evaluation")] == ["evaluation/rows.jsonl"]
+        assert registry.forget_rows(place, [run.data.tags["snapshot"], "snapshot-00000000"]) == 1
+        assert client.list_artifacts(run.info.run_id, "evaluation") == []
+        assert client.list_artifacts(run.info.run_id, "reports")
+    assert registry.forget_rows(place, [run.data.tags["snapshot"]]) == 0
+    monkeypatch.setenv("FLYWHEEL_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(Refused, match="rows of evaluations are still in MLflow"):
+        registry.forget_rows(place, [run.data.tags["snapshot"]])
+
+
 # The server is down, slow, or answers with errors
 
 
