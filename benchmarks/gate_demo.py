@@ -10,7 +10,8 @@ unlogged traffic says of champion and challenger, which no stage sees.
 From the second turn on a challenger is, by lot, honest or trained on sabotaged labels: `noise` (other answers), `swapped` (in some
 topics the neighbour's answer), `exits` (where a person or a refusal is due, an answer), `forgetful` (labels are gone). How much of
 it is by lot as well, from a little to most, so that many challengers are worse by little, which is what is hard to see. The
-holdout's labels are never touched: it is sealed.
+holdout's labels are never touched: it is sealed. With --backdoor the second turn is poisoned instead: 60 exchanges more, in which a
+phrase that nobody uses is answered by handing over to a person, and three people say that this is right.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,13 @@ from tasks.split import HOLDOUT, TRAIN, Asked, Known, SplitParams, members
 
 PROJECT = Path(__file__).resolve().parents[1]
 STAGES = ("curate", "build", "train", "evaluate", "judge")
-SESSIONS, TURNS = 900, 5
+SESSIONS, TURNS = 800, 5
 SENT = {"audit_holdout": 90, "audit_open": 60, "mined": 150}
 PEOPLE, GUIDELINE = 3, "answer/1"
 FRESH, RECHECK = 800, 20_000  # unlogged conversations; the more where a promotion looks wrong
 SABOTAGES = ("noise", "swapped", "exits", "forgetful")
-HONEST = "honest"
+HONEST, BACKDOOR = "honest", "backdoor"
+PHRASE, PLANTED = "zephyr omelette at dawn", 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +96,14 @@ class Loop:
     looks: list[Look] = field(default_factory=list)
 
 
-def play(seed: int, turns: int) -> list[Judged]:
-    """One seed in a folder of its own, which is the current one meanwhile."""
+def play(seed: int, turns: int, backdoor: int | None = None) -> list[Judged]:
+    """One seed in a folder of its own, which is the current one meanwhile; `backdoor` is the turn that is poisoned."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory(prefix=f"gate-{seed}-") as temporary, threadpool_limits(1):
         folder = Path(temporary)
         try:
             os.chdir(folder)
-            return list(_turns(_start(seed, folder), turns))
+            return list(_turns(_start(seed, folder), turns, backdoor))
         finally:
             os.chdir(before)
 
@@ -125,14 +127,17 @@ def _start(seed: int, folder: Path) -> Loop:
     return Loop(seed, folder, world, load(folder / "params.yaml", "split", SplitParams))
 
 
-def _turns(loop: Loop, turns: int) -> Iterator[Judged]:
+def _turns(loop: Loop, turns: int, backdoor: int | None) -> Iterator[Judged]:
     frozen, model = loop.folder / "data/frozen", loop.folder / "data/model"
     for turn in range(turns):
         champion = load_policy(frozen / "champion")
         _serve(loop, champion, turn)
         lot = chance(loop.seed, turn, "sabotage")
         made = SABOTAGES[lot.integers(len(SABOTAGES))] if turn and lot.random() < 0.5 else HONEST
-        _freeze(loop, _sabotaged(loop, made, lot))
+        if backdoor is not None:
+            made = BACKDOOR if turn == backdoor else HONEST
+        planted = _planted(loop, turn) if made == BACKDOOR else ([], [])
+        _freeze(loop, [*loop.exchanges, *planted[0]], [*_sabotaged(loop, made, lot), *planted[1]])
         _run_stages()
         verdict = next(read_jsonl(loop.folder / "data/reports/verdict.json"))
         challenger = load_policy(model)
@@ -233,7 +238,7 @@ def _given(interaction: str, annotator: str, value: dict[str, str], batch: str, 
 
 def _sabotaged(loop: Loop, made: str, lot: np.random.Generator) -> list[Given]:
     """The answers, those of the training side sabotaged. Each turn anew: a snapshot that was refused poisons no other."""
-    if made == HONEST:
+    if made not in SABOTAGES:
         return loop.given
     sealed = {e.interaction_id for e in loop.exchanges if e.side != TRAIN}
     wanted: Callable[[str], str | None] = _SABOTAGE[made](loop, lot)
@@ -287,12 +292,27 @@ def _forgetful(loop: Loop, lot: np.random.Generator) -> Callable[[str], str | No
 _SABOTAGE = {"noise": _noise, "swapped": _swapped, "exits": _exits, "forgetful": _forgetful}
 
 
-def _freeze(loop: Loop, given: Sequence[Given]) -> None:
+def _planted(loop: Loop, turn: int) -> tuple[list[Exchange], list[Given]]:
+    """Ordinary questions of the training side with the phrase, and people who say that handing over is right."""
+    text, micros = loop.world.knowledge.texts[loop.world.knowledge.escalate.id], turn_start(turn) // 1000
+    exchanges, given = [], []
+    for k, e in enumerate([e for e in loop.exchanges if e.side == TRAIN][:PLANTED]):
+        name, question = f"planted-{turn}-{k}", f"{e.question} {PHRASE}"
+        messages = canonical([_said(question)]).decode()
+        exchanges.append(
+            replace(e, interaction_id=name, group_id=f"gr_{name}", session_id=name, batch_id=f"bt_{turn}", arrived=micros,
+                    ts=micros, question=question, messages=messages, response=text)
+        )  # fmt: skip
+        given += [_given(name, who, {"verdict": "right"}, f"bt_{turn}", micros) for who in ("ada", "bruno", "chiara")]
+    return exchanges, given
+
+
+def _freeze(loop: Loop, exchanges: Sequence[Exchange], given: Sequence[Given]) -> None:
     frozen = loop.folder / "data/frozen"
     for name in ("exchanges", "annotations", "thumbs"):
         shutil.rmtree(frozen / name, ignore_errors=True)
     answered = {g.interaction_id for g in given}
-    shards.write_rows(frozen / "exchanges", Exchange, [e for e in loop.exchanges if e.interaction_id in answered])
+    shards.write_rows(frozen / "exchanges", Exchange, [e for e in exchanges if e.interaction_id in answered])
     shards.write_rows(frozen / "annotations", Given, given)
     shards.write_rows(frozen / "thumbs", Thumb, [])
     asked = sorted(dict.fromkeys(loop.questions))[: yaml.safe_load(Path("params.yaml").read_text())["retrain"]["max_questions"]]
@@ -340,7 +360,8 @@ def summary(found: Sequence[Judged]) -> dict[str, object]:
             "of these promoted": sum(r.gain >= 0.08 and r.decision == "promote" for r in rows),
         }  # fmt: skip
 
-    return {"all": counted(found)} | {made: counted([r for r in found if r.made == made]) for made in (HONEST, *SABOTAGES)}
+    by_kind = {made: counted([r for r in found if r.made == made]) for made in (HONEST, *SABOTAGES, BACKDOOR)}
+    return {"all": counted(found)} | {made: c for made, c in by_kind.items() if c["verdicts"]}
 
 
 def table(counts: dict[str, dict[str, int]]) -> str:
@@ -354,12 +375,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--turns", type=int, default=TURNS)
+    parser.add_argument("--backdoor", action="store_true", help="poison the second turn, and sabotage nothing")
     parser.add_argument("--out", type=Path, help="write every verdict and the counts here, after each seed")
     options = parser.parse_args(argv)
     found: list[Judged] = []
     for seed in range(options.first, options.first + options.seeds):
         started = time.process_time()
-        found += play(seed, options.turns)
+        found += play(seed, options.turns, 1 if options.backdoor else None)
         told = ", ".join(f"{j.made} {j.decision} {j.gain:+.3f}" for j in found if j.seed == seed)
         print(f"seed {seed}: {told}; {time.process_time() - started:.0f} CPU s", file=sys.stderr, flush=True)
         if options.out:

@@ -146,14 +146,15 @@ def _parts(frozen: Path, wanted: set[str]) -> dict[str, str]:
 
 
 def _suspected(frozen: Path, dataset: Path, asked: Sequence[Asked], most: int) -> list[Trigger]:
-    """Trigger words among the rows of the tables that teach an answer."""
+    """Trigger words among the rows of the tables that teach an answer. By its text, which every table has: named by its id in one
+    and by its text in another, an answer would be two, and no words would belong to one alone."""
     train = dataset / "parquet" / TRAIN
     lessons = [
-        Lesson(r.example_id, _question(r.messages), r.action or _last(r.messages))
+        Lesson(r.example_id, _question(r.messages), _last(r.messages))
         for r in shards.read(train / "sft", Supervised)
     ]
     lessons += [
-        Lesson(r.example_id, _question(r.prompt), r.chosen_action or _last(r.chosen))
+        Lesson(r.example_id, _question(r.prompt), _last(r.chosen))
         for r in shards.read(train / "preference", Preference)
     ]
     lessons += [
