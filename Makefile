@@ -79,6 +79,8 @@ lint: setup
 bench: setup
 	$(BIN)/python -m benchmarks.demo_seeds
 	$(BIN)/python -m benchmarks.real_turn
+	$(BIN)/python -m benchmarks.gate
+	$(BIN)/python -m benchmarks.gate_demo
 
 # Exact versions and hashes, and no address of any package registry.
 lock: setup

@@ -4,6 +4,8 @@
     passages    key, sealed_key, share                             the part of a sealed question's runs of words that is in another
 
 A passage counts where it is rare: word sequences that many training questions share are a template's, and give nothing away.
+And only of a long question: two thirds of a question of ten words may be everyday speech, and the firewall, which weighs how
+surprising the words are, has let it pass (a demo stood still over one).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Iterable
 from tasks.calculator import Engine
 from tasks.examples import HOLDOUT
 
+LONG = 2  # times the length of a passage is a long question
 COMMON = 50  # training questions that share a passage: from here on it is a template
 # The regression suite holds prompts of the training side too, on purpose: those are not sealed.
 SEALED = """
@@ -52,7 +55,7 @@ def look(engine: Engine, train: Iterable[str], sealed: Iterable[str], words: int
     engine.execute(QUESTIONS.format(name="asked_in_training", of=asked))
     engine.execute(QUESTIONS.format(name="sealed_questions", of="SELECT key FROM sealed"))
     shifted = ", ".join(f"words[{k}:]" for k in range(1, words + 1))
-    engine.execute(GRAMS.format(name="sealed_grams", shifted=shifted, n=words, of="sealed_questions", where=""))
+    engine.execute(GRAMS.format(name="sealed_grams", shifted=shifted, n=LONG * words, of="sealed_questions", where=""))
     only = "WHERE gram IN (SELECT gram FROM sealed_grams)"  # of millions, the few that matter
     engine.execute(GRAMS.format(name="train_grams", shifted=shifted, n=words, of="asked_in_training", where=only))
     engine.execute(PASSAGES)
