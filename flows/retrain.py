@@ -87,6 +87,8 @@ def retrain(workspace: Path, force: bool = False) -> Retrained | None:
     """None where fewer than `retrain.min_new_labels` labels are new and nothing was left unfinished."""
     place = find(workspace)
     with place.lock("snapshot"):
+        before = snapshot.last(place)
+        owed = before is not None and not registry.is_recorded(place, before)  # a turn died between its snapshot and its record
         tell_registry(workspace)
         if force or new_labels(place):
             snapshot.ready(place)  # before an hour is spent on what may not be committed
@@ -97,7 +99,7 @@ def retrain(workspace: Path, force: bool = False) -> Retrained | None:
         else:
             snapshot.push_pending(place)
             published = snapshot.last(place)
-            if published is None or registry.is_recorded(place, published):
+            if published is None or not owed:
                 return None
         version = record_model(workspace, published)
         verdict = snapshot.report_at(place, published.commit, "verdict")
