@@ -21,7 +21,7 @@ Messages = Sequence[dict[str, str]]
 Context = Sequence[dict[str, Any]]
 
 
-KINDS = ("answers", "best_of_n")
+KINDS = ("answers", "best_of_n", "llm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,13 @@ def load(folder: Path) -> Policy:
         from tasks.policy.reward import BestOfN
 
         return BestOfN.load(folder)
+    if kind == "llm":
+        from tasks.policy.llm import needed
+
+        needed()
+        from tasks.policy.llm.policy import LlmPolicy
+
+        return LlmPolicy.load(folder)
     raise Refused(f"{description}: unknown kind of policy {kind!r}", "use the version of flywheel that trained it")
 
 

@@ -16,6 +16,7 @@ from tasks.errors import Refused
 from tasks.params import load
 from tasks.policy import KINDS, Trained, TrainParams, answers, folder_digest, light, reward
 from tasks.policy.encoder import EncoderParams
+from tasks.policy.llm import LlmParams, needed
 from tasks.records import canonical
 from tasks.stages import PARAMS, run
 
@@ -25,8 +26,11 @@ def train(frozen: Path, dataset: Path, model: Path, checkpoints: Path, curves: P
     params = load(PARAMS, "train", TrainParams)
     if params.policy not in KINDS:
         raise Refused(f"params.yaml: train.policy is {params.policy!r}", f"one of {', '.join(KINDS)}")
-    shutil.rmtree(model, ignore_errors=True)
-    trained = _light(frozen, dataset, model, params)
+    if params.policy == "llm":
+        trained = _llm(dataset, model, checkpoints, params)
+    else:
+        shutil.rmtree(model, ignore_errors=True)
+        trained = _light(frozen, dataset, model, params)
     report.parent.mkdir(parents=True, exist_ok=True)
     curves.write_text("".join(["step,metric,value\n", *(f"{c.step},{c.metric},{c.value:.6g}\n" for c in trained.curves)]))
     summary = {"policy": params.policy, **trained.summary, "digest": folder_digest(model)}
@@ -55,6 +59,15 @@ def _light(frozen: Path, dataset: Path, model: Path, params: TrainParams) -> Tra
         "temperature": fitted.temperature,
     }
     return Trained(summary, ())
+
+
+def _llm(dataset: Path, model: Path, checkpoints: Path, params: TrainParams) -> Trained:
+    """The model before stays where it is until the new one is whole: this can take hours, and fail."""
+    settings = load(PARAMS, "llm", LlmParams)
+    needed()
+    from tasks.policy.llm import training
+
+    return training.train(dataset, model, checkpoints, settings, params.copies)
 
 
 def main(argv: list[str] | None = None) -> int:
