@@ -81,9 +81,10 @@ def pretrain(
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    from tasks.policy.llm.exact import fixed, quiet
+    from tasks.policy.llm.exact import fixed, keep_memory, quiet
 
     quiet()
+    keep_memory()
     tokens = AutoTokenizer.from_pretrained(folder)
     args = SFTConfig(
         output_dir=str(to), num_train_epochs=epochs, learning_rate=rate, per_device_train_batch_size=batch, warmup_steps=0.05,

@@ -23,6 +23,9 @@ TABLES = {SFT: "sft", REWARD: "reward", DPO: "preference", KTO: "unpaired", GRPO
 LORA, QLORA, FULL = "lora", "qlora", "full"
 AUTO, FP32, BF16 = "auto", "fp32", "bf16"
 CHECKS = "checks"
+COUNTS = (
+    "min_rows", "batch", "accumulation", "processes", "threads", "checkpoint_every", "max_new_tokens", "answer_batch", "lora_rank",
+)  # fmt: skip
 NEEDS = ("torch", "trl", "peft", "accelerate")
 
 
@@ -67,6 +70,7 @@ class LlmParams:
     grpo_generations: int
     grpo_reward: str
     max_new_tokens: int
+    answer_batch: int
     temperature: float
 
 
@@ -85,7 +89,7 @@ def check(params: LlmParams) -> None:
         raise Refused("params.yaml: llm.methods names a method twice", "raise its epochs instead")
     if not params.base:
         raise Refused("params.yaml: llm.base names no model", "a folder with safetensors, or the id of a model on the hub")
-    for name in ("min_rows", "batch", "accumulation", "processes", "threads", "checkpoint_every", "max_new_tokens", "lora_rank"):
+    for name in COUNTS:
         if getattr(params, name) < 1:
             raise Refused(f"params.yaml: llm.{name} is {getattr(params, name)}", "1 or more")
     if params.max_new_tokens >= params.max_length:

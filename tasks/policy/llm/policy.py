@@ -55,7 +55,7 @@ class Described:
         return cls(
             kind=KIND, form=form, base=params.base, revision=params.revision, base_digest=base.digest, reward=reward,
             max_length=params.max_length, max_new_tokens=params.max_new_tokens, temperature=params.temperature,
-            batch=params.batch, threads=params.threads, seed=params.seed,
+            batch=params.answer_batch, threads=params.threads, seed=params.seed,
         )  # fmt: skip
 
     def write(self, folder: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import random
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def train(method: str, start: Start, rows: Sequence[Row], params: LlmParams, pla
         trainer = _MAKE[method](start, rows, params, place, tokenizer)
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.add_callback(_Watch(method, params))
-        trainer.train(resume_from_checkpoint=_last_whole(place))
+        trainer.train(resume_from_checkpoint=_gone_on(method, _last_whole(place)))
     accelerator = trainer.accelerator
     state = accelerator.get_state_dict(trainer.model)
     log = [x for x in trainer.state.log_history if "loss" in x]
@@ -171,6 +172,12 @@ def _last_whole(place: Path) -> str | None:
         else:
             shutil.rmtree(folder)
     return str(whole[max(whole)]) if whole else None
+
+
+def _gone_on(method: str, checkpoint: str | None) -> str | None:
+    if checkpoint is not None:
+        print(f"{method}: goes on from {checkpoint}", file=sys.stderr, flush=True)
+    return checkpoint
 
 
 class _Watch(TrainerCallback):

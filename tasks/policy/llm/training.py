@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from tasks.errors import Refused
 from tasks.policy import Point, Trained
 from tasks.policy.llm import CHECKS, FULL, GRPO, REWARD, TABLES, LlmParams, check, models, rows, trainers
-from tasks.policy.llm.exact import fixed, quiet
+from tasks.policy.llm.exact import fixed, keep_memory, quiet
 from tasks.policy.llm.faults import told
 from tasks.policy.llm.models import Base, Weights
 from tasks.policy.llm.policy import ADAPTER, MODEL, WHOLE, Described, LlmPolicy
@@ -57,6 +57,7 @@ def train(dataset: Path, folder: Path, checkpoints: Path, params: LlmParams, cop
     """
     check(params)
     quiet()
+    keep_memory()
     base = models.found(params.base, params.revision)
     models.precise(params)
     tables = {method: _learnable(method, rows.read(dataset, TABLES[method], copies), params) for method in params.methods}
