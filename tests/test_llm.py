@@ -311,3 +311,19 @@ def test_policy_json_says_what_it_is(whole, base):
         and described["base"] == str(base)
         and described["reward"]
     )
+
+
+def test_several_processes_train_one_model_together(base, dataset, tmp_path):
+    """Two on this processor, one a GPU elsewhere: each sees half of every batch."""
+    alone = tiny.params(base=str(base), methods=["sft", "reward", "dpo"], batch=8)
+    one, lone = trained(dataset, tmp_path / "one", alone)
+    two, both = trained(dataset, tmp_path / "two", replace(alone, batch=4, processes=2))
+    steps = {m: v["steps"] for m, v in lone.summary["methods"].items()}
+    assert {m: v["steps"] for m, v in both.summary["methods"].items()} == steps
+    ours, theirs = tiny.weights(one / "model"), tiny.weights(two / "model")
+    was = tiny.weights(base)
+    moved = np.concatenate([(ours[k] - was[k]).ravel() for k in was])
+    apart = np.concatenate([(theirs[k] - was[k]).ravel() for k in was])
+    assert np.corrcoef(moved, apart)[0, 1] > 0.9, "the same steps, but for the order of rows and sums"
+    with pytest.raises(Refused, match="at step"):
+        trained(dataset, tmp_path / "nan", replace(alone, batch=4, processes=2, sft_rate=1e30))

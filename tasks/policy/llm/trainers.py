@@ -170,7 +170,7 @@ def _last_whole(place: Path) -> str | None:
         if (folder / WHOLE).is_file():
             whole[int(folder.name.rpartition("-")[2])] = folder
         else:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
     return str(whole[max(whole)]) if whole else None
 
 

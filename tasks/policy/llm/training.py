@@ -56,6 +56,15 @@ def train(dataset: Path, folder: Path, checkpoints: Path, params: LlmParams, cop
     Raises Refused where a parameter, the base, memory, the disk or the loss does not allow it. `copies`: see rows.read.
     """
     check(params)
+    if params.processes > 1:
+        from tasks.policy.llm.launched import launch
+
+        return launch(dataset, folder, checkpoints, params, copies)
+    return together(dataset, folder, checkpoints, params, copies, True)
+
+
+def together(dataset: Path, folder: Path, checkpoints: Path, params: LlmParams, copies: int, leads: bool) -> Trained:
+    """The same in this process, one of those that train; the one that leads writes."""
     quiet()
     keep_memory()
     base = models.found(params.base, params.revision)
@@ -64,10 +73,11 @@ def train(dataset: Path, folder: Path, checkpoints: Path, params: LlmParams, cop
     home = checkpoints / f"llm-{_key(base, tables, params)}"
     with fixed(params.threads):
         steps = list(_steps(base, tables, params, home))
-        with told("saving the model", params, home):
-            assemble(base, steps, params, folder)
-    for old in checkpoints.glob("llm-*"):  # of trainings with other parameters too, which were given up
-        shutil.rmtree(old, ignore_errors=True)
+        if leads:
+            with told("saving the model", params, home):
+                assemble(base, steps, params, folder)
+            for old in checkpoints.glob("llm-*"):  # of trainings with other parameters too, which were given up
+                shutil.rmtree(old, ignore_errors=True)
     skipped = {m: f"{len(found)} rows of {TABLES[m]}, and llm.min_rows is {params.min_rows}"
                for m, found in tables.items() if len(found) < params.min_rows}  # fmt: skip
     summary = {
