@@ -21,7 +21,7 @@ Messages = Sequence[dict[str, str]]
 Context = Sequence[dict[str, Any]]
 
 
-KINDS = ("answers", "best_of_n", "provider", "command")
+KINDS = ("answers", "best_of_n", "llm", "provider", "command")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,13 @@ def load(folder: Path) -> Policy:
         from tasks.policy.provider import ProviderPolicy
 
         return ProviderPolicy.load(folder)
+    if kind == "llm":
+        from tasks.policy.llm import needed
+
+        needed()
+        from tasks.policy.llm.policy import LlmPolicy
+
+        return LlmPolicy.load(folder)
     raise Refused(f"{description}: unknown kind of policy {kind!r}", "use the version of flywheel that trained it")
 
 

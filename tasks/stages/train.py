@@ -18,6 +18,7 @@ from tasks.policy import KINDS, Trained, TrainParams, advisor, answers, command,
 from tasks.policy.advisor import AdviseParams
 from tasks.policy.command import CommandParams
 from tasks.policy.encoder import EncoderParams
+from tasks.policy.llm import LlmParams, needed
 from tasks.policy.provider import training as provider
 from tasks.policy.provider.orders import ProviderParams
 from tasks.records import canonical
@@ -29,8 +30,11 @@ def train(frozen: Path, dataset: Path, model: Path, checkpoints: Path, curves: P
     params = load(PARAMS, "train", TrainParams)
     if params.policy not in KINDS:
         raise Refused(f"params.yaml: train.policy is {params.policy!r}", f"one of {', '.join(KINDS)}")
-    shutil.rmtree(model, ignore_errors=True)
-    if params.policy == "provider":
+    if params.policy != "llm":
+        shutil.rmtree(model, ignore_errors=True)
+    if params.policy == "llm":
+        trained = _llm(dataset, model, checkpoints, params)
+    elif params.policy == "provider":
         trained = _provider(frozen, dataset, model, checkpoints)
     elif params.policy == "command":
         trained = command.train(frozen, dataset, model, checkpoints, load(PARAMS, "command", CommandParams))
@@ -64,6 +68,15 @@ def _light(frozen: Path, dataset: Path, model: Path, params: TrainParams) -> Tra
         "temperature": fitted.temperature,
     }
     return Trained(summary, ())
+
+
+def _llm(dataset: Path, model: Path, checkpoints: Path, params: TrainParams) -> Trained:
+    """The model before stays where it is until the new one is whole: this can take hours, and fail."""
+    settings = load(PARAMS, "llm", LlmParams)
+    needed()
+    from tasks.policy.llm import training
+
+    return training.train(dataset, model, checkpoints, settings, params.copies)
 
 
 def _provider(frozen: Path, dataset: Path, model: Path, checkpoints: Path) -> Trained:
