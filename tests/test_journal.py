@@ -98,3 +98,14 @@ def test_the_word_that_promotes_is_the_verdicts():
     from tasks.live.registry import promotion
 
     assert promotion.PROMOTE == verdict.PROMOTE
+
+
+def test_a_model_brings_the_code_and_the_needs_of_its_own_kind_only():
+    from tasks.live.registry import packaged
+
+    names = {kind: {p.relative_to(packaged.ROOT).as_posix() for p in packaged.code(kind)} for kind in ("answers", "llm")}
+    assert "tasks/policy/answers.py" in names["answers"] and not any("policy/llm" in n for n in names["answers"])
+    assert "tasks/policy/llm/policy.py" in names["llm"]
+    assert not any("live" in n or "stages" in n for found in names.values() for n in found)
+    needed = packaged.requirements("answers")
+    assert any(r.startswith("numpy==") for r in needed) and not any(r.startswith("torch") or "+" in r for r in needed)

@@ -14,6 +14,9 @@ import warnings
 from functools import cache
 from pathlib import Path
 
+from tasks.policy import KINDS
+from tasks.records import read_jsonl
+
 ROOT = Path(__file__).resolve().parents[3]
 LOADER = "tasks.policy.pyfunc"
 FILES = "data/policy"  # of the packaged model: the model folder itself
@@ -28,7 +31,8 @@ def package(model: Path, to: Path, run_id: str, model_id: str) -> None:
 
     staging = to.with_name(f"{to.name}.parts")
     shutil.copytree(model, staging / LOGGED_AS)
-    for path in code(LOADER):
+    kind = next(read_jsonl(model / "policy.json"))["kind"]
+    for path in code(kind):
         target = staging / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
@@ -44,31 +48,34 @@ def package(model: Path, to: Path, run_id: str, model_id: str) -> None:
             loader_module=LOADER,
             data_path=str(staging / LOGGED_AS),
             code_paths=[str(staging / "tasks")],
-            pip_requirements=requirements(),
+            pip_requirements=requirements(kind),
             signature=ModelSignature(inputs=Schema(inputs), outputs=Schema([ColSpec(AnyType())])),
             mlflow_model=Model(run_id=run_id, model_id=model_id),
         )
     shutil.rmtree(staging)
 
 
-def requirements() -> list[str]:
-    """Other people's packages that loading a model imports here, with the versions that are installed."""
+def requirements(kind: str) -> list[str]:
+    """Other people's packages that loading a model of this kind imports, with the versions that are installed."""
     names = importlib.metadata.packages_distributions()
-    outside = {module.split(".")[0] for path in code(LOADER) for module in _imported(path)} - {"tasks", *sys.stdlib_module_names}
+    outside = {module.split(".")[0] for path in code(kind) for module in _imported(path)} - {"tasks", *sys.stdlib_module_names}
     found = sorted({names[module][0] for module in outside if module in names})
-    return [f"{name}=={importlib.metadata.version(name)}" for name in found]
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in found]  # without a build's label, as +cpu
 
 
 @cache
-def code(module: str) -> tuple[Path, ...]:
-    """The project's files that importing a module can load, wherever in a file the import stands."""
+def code(kind: str) -> tuple[Path, ...]:
+    """The project's files that loading a model can import, wherever in a file the import stands. A kind that has a package of its
+    own (tasks/policy/KIND/) brings it, and what it needs, along with its own models only."""
+    others = tuple(f"tasks.policy.{k}" for k in KINDS if k != kind)
     seen: set[Path] = set()
-    waiting = [module]
+    waiting = [LOADER]
     while waiting:
         name = waiting.pop()
         base = ROOT.joinpath(*name.split("."))
         path = next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
-        if path is None or path in seen:
+        apart = any(name == o or name.startswith(f"{o}.") for o in others) and (ROOT / "tasks/policy" / name.split(".")[2]).is_dir()
+        if path is None or path in seen or apart:
             continue
         seen.add(path)
         parts = name.split(".")
