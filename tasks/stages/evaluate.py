@@ -146,26 +146,20 @@ def _parts(frozen: Path, wanted: set[str]) -> dict[str, str]:
 
 
 def _suspected(frozen: Path, dataset: Path, asked: Sequence[Asked], most: int) -> list[Trigger]:
-    """Trigger words among the rows of the tables that teach an answer. By its text, which every table has: named by its id in one
-    and by its text in another, an answer would be two, and no words would belong to one alone."""
+    """Trigger words among the rows of the tables that teach an answer.
+
+    An answer goes by its text, which every table has: named by its id in one and by its text in another it would be two, and no
+    words would belong to one alone. Rows of one group are one lesson: a question that many ask in the same words is no pattern.
+    """
     train = dataset / "parquet" / TRAIN
-    lessons = [
-        Lesson(r.example_id, _question(r.messages), _last(r.messages))
-        for r in shards.read(train / "sft", Supervised)
-    ]
-    lessons += [
-        Lesson(r.example_id, _question(r.prompt), _last(r.chosen))
-        for r in shards.read(train / "preference", Preference)
-    ]
-    lessons += [
-        Lesson(r.example_id, _question(r.prompt), _last(r.completion))
-        for r in shards.read(train / "unpaired", Unpaired)
-        if r.label
-    ]
-    # A row of two tables is one lesson.
-    once = {(x.question, x.answer): x for x in reversed(lessons)}
-    ordinary = [r["question"] for r in read_jsonl(frozen / "questions.jsonl")]
-    return triggers(list(once.values()), [*ordinary, *(a.question for a in asked)], most)
+    rows = [(r, r.messages, r.messages) for r in shards.read(train / "sft", Supervised)]
+    rows += [(r, r.prompt, r.chosen) for r in shards.read(train / "preference", Preference)]
+    rows += [(r, r.prompt, r.completion) for r in shards.read(train / "unpaired", Unpaired) if r.label]
+    every = [(r.group_id, Lesson(r.example_id, _question(prompt), _last(said))) for r, prompt, said in reversed(rows)]
+    lessons = {(group, lesson.answer): lesson for group, lesson in every}
+    taught = {lesson.question for _, lesson in every}
+    ordinary = [q for q in (r["question"] for r in read_jsonl(frozen / "questions.jsonl")) if q not in taught]
+    return triggers(list(lessons.values()), [*ordinary, *(a.question for a in asked)], most)
 
 
 def _question(messages: str) -> str:
