@@ -116,9 +116,13 @@ REPORTS = {
         "checked": 212,
         "findings": [{"passed": False, "severity": "warning", "table": "sft", "why": "skewed"}],
     },
-    "attribution": [
-        {"group_by": "annotator", "group": "an_1", "rows": 93, "effect": -0.0312, "low": -0.051, "high": -0.007}
-    ],
+    "attribution": {
+        "method": "exact",
+        "rows": [
+            {"by": "annotator", "group": "an_1", "rows": 93, "effect": -0.0312, "low": -0.051, "high": -0.007, "excess": -3.4,
+             "verdict": "hurt"}
+        ],
+    },
 }
 WHOLE = Evidence(
     tag="snapshot-3f9c2a1b",
@@ -290,7 +294,10 @@ def test_whatever_stands_in_a_value_is_text(hostile: str) -> None:
         of(
             verdict=NEW | {"reasons": [hostile], "notes": [hostile], "guards": {hostile: SAME}},
             training={"policy": hostile, "note": hostile},
-            attribution=[{"group_by": hostile, "group": hostile, "rows": 1, "effect": 0.1, "low": 0.0, "high": 0.2}],
+            attribution={"method": hostile, "rows": [
+                {"by": hostile, "group": hostile, "rows": 1, "effect": None, "low": None, "high": None, "excess": 1.0,
+                 "verdict": hostile}
+            ]},
             build={"rows": {hostile: {hostile: 1}}, "alerts": [hostile], "dropped": {hostile: 1}},
         ),
         cases=[case],

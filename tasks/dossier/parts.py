@@ -61,17 +61,28 @@ def _ids(part: Element, found: Sequence[Case]) -> None:
         text(listed, "span", f"and {len(found) - IDS:,} more", "soft more")
 
 
+LEFT_OUT = (
+    "The model was fitted again without each group: right answers on the sealed prompts with it, less those without it. Any rows"
+    " help a little; 'beyond chance' is by how many standard deviations a group did more than random rows of that number."
+)
+UNITLESS = (
+    "Read off the model's gradients, not fitted again: 'beyond chance' is by how many standard deviations the group's rows point"
+    " more to the right answers of the sealed prompts than random rows of that number."
+)
+
+
 def helped(part: Element, evidence: Evidence) -> bool:
     effects = _effects(evidence.reports.get("attribution"))
     if not effects:
         return False
-    text(part, "p", "What a group of training rows does to the right answers on sealed prompts: with it, minus without it.", "soft")
+    text(part, "p", UNITLESS if evidence.reports["attribution"].get("method") == "gradients" else LEFT_OUT, "soft")
     reach = max([0.01, *(abs(v) for e in effects for v in (e.get("low"), e.get("high")) if known(v))])
-    made = stacked(part, ["group", "of", "rows", "effect", "interval", ""], [
-        [str(e.get("group", "")), str(e.get("group_by", "")), count(e.get("rows")), number(e.get("effect"), 3, True),
-         f"{number(e.get('low'), 3, True)} to {number(e.get('high'), 3, True)}", ""]
+    made = stacked(part, ["group", "of", "rows", "verdict", "beyond chance", "right answers", "interval", ""], [
+        [str(e["group"]), str(e["by"]), count(e["rows"]), str(e["verdict"]), number(e["excess"], 1, True),
+         number(e.get("effect"), 3, True),
+         f"{number(e['low'], 3, True)} to {number(e['high'], 3, True)}" if known(e.get("low")) else "", ""]
         for e in effects
-    ], {2, 3, 4})  # fmt: skip
+    ], {2, 4, 5, 6})  # fmt: skip
     for line, e in zip(made, effects, strict=True):
         numbers = [e.get(k) for k in ("effect", "low", "high")]
         if all(map(known, numbers)):
@@ -80,11 +91,8 @@ def helped(part: Element, evidence: Evidence) -> bool:
 
 
 def _effects(report: Any) -> list[Mapping[str, Any]]:
-    """The rows of an attribution: a list, or a document that has one."""
-    if isinstance(report, Mapping):
-        report = next((v for v in report.values() if isinstance(v, list) and v and isinstance(v[0], Mapping)), [])
-    found = [e for e in report or () if "effect" in e]
-    return sorted(found, key=lambda e: -(e["effect"] if known(e["effect"]) else 0.0))
+    """The groups of an attribution, the most helpful beyond chance first; none of a report of another shape."""
+    return [e for e in report.get("rows", ()) if "verdict" in e] if isinstance(report, Mapping) else []
 
 
 def data(part: Element, evidence: Evidence) -> bool:

@@ -85,6 +85,14 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """The tokens of what was said before an answer, and of the answer, with whatever the template puts at its end."""
+
+    prompt: list[int]
+    answer: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class LlmPolicy:
     """`folder` is where it was loaded from: a model that was not changed is saved by copying it."""
 
@@ -194,19 +202,18 @@ class LlmPolicy:
         if self.judge is not None:
             scores = self.judge.score([conversation] * len(texts), texts)
         else:
-            # The text as a turn of the assistant, less the prompt: with whatever the template puts at its end.
-            prompt = self._prompt(conversation)
-            turns = [self._turn(conversation, t, prompt) for t in texts]
-            scores = self.likelihood([prompt] * len(texts), turns)
+            turns = [self.turn(conversation, t) for t in texts]
+            scores = self.likelihood([t.prompt for t in turns], [t.answer for t in turns])
         chances = torch.tensor(scores).softmax(0).tolist()
         best = sorted(range(len(texts)), key=lambda k: (-scores[k], k))[:n]
         return [Reply("", texts[k], round(chances[k], DIGITS)) for k in best]
 
-    def _turn(self, conversation: list[dict[str, Any]], text: str, prompt: list[int]) -> list[int]:
+    def turn(self, conversation: Messages, text: str) -> Turn:
+        """A text as the assistant's turn after a conversation."""
         said = [*conversation, {"role": "assistant", "content": text}]
         whole = self.tokenizer.apply_chat_template(said, return_dict=True)["input_ids"]
-        before = self.tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=True)["input_ids"]
-        return whole[len(before) :][: self.described.max_new_tokens]
+        before = self.tokenizer.apply_chat_template(list(conversation), add_generation_prompt=True, return_dict=True)["input_ids"]
+        return Turn(self._prompt(conversation), whole[len(before) :][: self.described.max_new_tokens])
 
 
 def _loaded(kind: Any, folder: Path, base: Base | None, **more: Any) -> tuple[PreTrainedTokenizerBase, Any]:
