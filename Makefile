@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Stages are short processes: without bytecode each would compile the modules of the one before anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup browser labelstudio consumers demo test test-fast lint bench lock clean
+.PHONY: setup browser labelstudio consumers llm demo demo-llm test test-fast lint bench lock clean
 
 setup: $(VENV)/.installed
 
@@ -60,10 +60,27 @@ $(CONSUMERS)/promptfoo/.installed: tests/promptfoo/package-lock.json | $(CONSUME
 	( cd $(CONSUMERS)/promptfoo && npm ci --silent --ignore-scripts --omit=optional --no-audit --no-fund ) \
 	  && touch $@ || test "$$FLYWHEEL_REQUIRE_CONSUMERS" != 1 || ! command -v npm
 
+# Language models: torch for processors, TRL, PEFT and accelerate, into the same environment (the rest of what they need is in
+# requirements.lock already). Without a network the tests of it are skipped, unless FLYWHEEL_REQUIRE_LLM=1 asks for them.
+# On a machine with a GPU install the torch of your CUDA first, and then: pip install -e '.[llm]'.
+llm: $(VENV)/.llm
+
+UV_LLM = UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(BIN)/uv pip install --quiet --compile-bytecode --no-deps --require-hashes \
+  --python $(BIN)/python -r requirements-llm.lock
+
+$(VENV)/.llm: requirements-llm.lock $(VENV)/.installed
+	( $(UV_LLM) || $(UV_LLM) --torch-backend cpu \
+	  || $(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-llm.lock ) \
+	  && touch $@ || test "$$FLYWHEEL_REQUIRE_LLM" != 1
+
 demo: setup
 	$(BIN)/flywheel demo
 
-test: setup lint browser labelstudio consumers
+# A tiny language model, from nothing: it reads the demo's texts, learns from corrections, then from its own mistakes. Minutes, on a CPU.
+demo-llm: llm
+	$(BIN)/python -m demo.llm
+
+test: setup lint browser labelstudio consumers llm
 	$(BIN)/pytest -n 2 -r s
 
 # The review page is tested in a real Chromium, which is no Python package.
@@ -94,6 +111,8 @@ lock: setup
 	# Their own bounds fit no newer TRL and bring a page of their own each; what reads data in them is what is tested.
 	printf '%s\n' llamafactory==0.9.5 axolotl==0.19.0 | $(BIN)/uv pip compile - --no-deps --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header --quiet >> requirements-consumers.lock
+	# Of the same versions, what our own lock lacks: torch and TRL have the rest in common with MLflow, DVC and `datasets`.
+	awk '/^[^ ]/ {on = 0} /^(accelerate|mpmath|peft|sympy|torch|trl)==/ {on = 1} on' requirements-consumers.lock > requirements-llm.lock
 	cd tests/promptfoo && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund --silent
 
 clean:

@@ -227,7 +227,7 @@ def _sealed(dataset: Path) -> list[dict[str, Any]]:
 def _against_best_grounded(data: Path) -> dict[str, Any]:
     """Is the reward model better than its own strongest feature, which needs no label at all?"""
     rows = {r["example_id"]: r for r in _sealed(data / "dataset")}
-    compared = list(read_jsonl(data / "evaluation" / "rows.jsonl"))
+    compared = [c for c in read_jsonl(data / "evaluation" / "rows.jsonl") if c["part"] == HOLDOUT]
     plain = [_best_grounded(rows[c["example_id"]]) for c in compared]
     return asdict(paired([c["challenger_right"] for c in compared], plain, [c["group_id"] for c in compared], 0.95))
 

@@ -33,7 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,14 @@ def play(directory: Path, quick: bool) -> Played:
     since = time.time()
     with Memory() as memory, prefect_for(workspace):
         from flows.turn import turn
+        from tasks.live import registry
 
         def once() -> Any:
             started = time.monotonic()
             turns.append(turn(workspace.root))
             seconds.append(round(time.monotonic() - started, 2))
+            if asked := turns[-1].asked:
+                turns[-1] = replace(turns[-1], promoted=registry.promote(workspace, registry.Approval("the benchmark", "", asked)))
             if turns[-1].retrained and turns[-1].retrained.new:
                 verdicts.append(judged(workspace, turns[-1].retrained))
             return turns[-1]

@@ -25,6 +25,7 @@ from tasks.policy import load
 
 SESSIONS = 1150  # a week of conversations: about 1,500 interactions
 FRESH = 800  # unlogged conversations on which the scorer compares two models
+REVIEWER = "robin"  # who approves what the gate allows
 NO_DIFFERENCE = 0.03  # a true difference below this is one that a holdout of this size need not see
 
 
@@ -86,6 +87,8 @@ def _one_turn(workspace: Workspace, company: Company, number: int) -> Score:
         raise Refused("the turn sent no batch", "lower select.min_window, or play more sessions")
     annotate(workspace, company, sent.sent)
     answered = turn(workspace.root)
+    if answered.asked:  # the first promotion, which a person has to approve
+        registry.promote(workspace, registry.Approval(REVIEWER, "the verdict's reasons are convincing", answered.asked))
     return _score(workspace, company, number, champion, sent, answered)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import get_run_logger
@@ -19,6 +20,7 @@ from tasks.live.intake import Account
 from tasks.live.labels import Rates
 from tasks.live.mining import Mined
 from tasks.live.quality import Quality
+from tasks.live.registry.journal import Entry
 from tasks.live.taxonomy import Shown
 
 
@@ -210,3 +212,9 @@ def verdict(document: dict[str, Any]) -> None:
     get_run_logger().info("%s: %s", document["decision"], "; ".join(document["reasons"]))
     description = "Challenger against champion, same prompts"
     create_markdown_artifact(key="verdict", markdown=gate.page(document), description=description)
+
+
+def champions(entries: Sequence[Entry]) -> None:
+    """Who was champion, when, why and by whom, the newest first."""
+    rows = [{"at": e.at, "what": e.action, "version": e.version, "snapshot": e.snapshot, "by": e.by, "why": e.why} for e in entries]
+    create_table_artifact(key="champions", table=rows[::-1], description="What was champion, and what people were asked about it")

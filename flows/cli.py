@@ -14,7 +14,18 @@ from typing import Annotated
 
 import typer
 
-from flows import capture_cli, diff_cli, erase_cli, export_cli, lineage_cli, review_cli
+from flows import (
+    capture_cli,
+    diff_cli,
+    dossier_cli,
+    erase_cli,
+    export_cli,
+    lineage_cli,
+    promotion_cli,
+    review_cli,
+    serve_cli,
+    train_cli,
+)
 from flows.shown import (
     JsonOption,
     WorkspaceOption,
@@ -72,8 +83,12 @@ app.add_typer(capture_cli.quarantine, name="quarantine")
 app.command()(review_cli.review)
 app.command()(export_cli.export)
 app.command()(diff_cli.diff)
+app.command()(dossier_cli.dossier)
 app.command()(lineage_cli.why)
 app.command()(erase_cli.erase)
+app.command()(train_cli.advise)
+app.command()(train_cli.provider)
+app.command()(serve_cli.serve)
 
 
 @app.command()
@@ -170,7 +185,8 @@ def retrain(
     if done is None:
         show(as_json, None, "nothing to do: not enough new labels (retrain.min_new_labels)")
         return
-    show(as_json, done, f"{done.snapshot}: {done.decision}\n" + "\n".join(f"  {r}" for r in done.reasons))
+    pending = f"\n  record pending: {done.pending}; the next turn tells MLflow" if done.pending else ""
+    show(as_json, done, f"{done.snapshot}: {done.decision}\n" + "\n".join(f"  {r}" for r in done.reasons) + pending)
     if done.decision == "refuse":
         raise typer.Exit(GATE_REFUSED)
 
@@ -186,23 +202,9 @@ def judge(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
         raise typer.Exit(GATE_REFUSED)
 
 
-@app.command()
-def promote(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Make the judged challenger champion. Exits 4 unless the verdict says so and the champion is still the one judged."""
-    from tasks.live import registry
-
-    done = registry.promote(find(workspace))
-    text = f"champion is version {done.version}" + (f", it replaced {done.replaced}" if done.changed else " already")
-    show(as_json, done, text)
-
-
-@app.command()
-def rollback(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Bring back the champion that the present one replaced. Nothing is deleted."""
-    from tasks.live import registry
-
-    done = registry.rollback(find(workspace))
-    show(as_json, done, f"champion is version {done.version} again; {done.replaced} is marked as rolled back")
+app.command()(promotion_cli.promote)
+app.command()(promotion_cli.rollback)
+app.command()(promotion_cli.history)
 
 
 @app.command()
@@ -224,7 +226,8 @@ def turn(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
         f"sent       {done.sent.parts if done.sent else 'nothing'}{f' in {done.sent.folder}' if done.sent else ''}",
         f"retrained  {f'{done.retrained.snapshot}: {done.retrained.decision}' if done.retrained else 'not due'}",
         *(f"           {r}" for r in (done.retrained.reasons if done.retrained else [])),
-        f"promoted   {f'version {done.promoted.version}' if done.promoted else 'nothing'}",
+        *([f"           record pending: {done.retrained.pending}"] if done.retrained and done.retrained.pending else []),
+        f"promoted   {promotion_cli.done_text(done.promoted, done.asked)}",
     ]
     show(as_json, document, "\n".join(lines))
     if done.retrained and done.retrained.new and done.retrained.decision == "refuse":

@@ -23,7 +23,7 @@ def export(
               flywheel export llamafactory --snapshot snapshot-22d82ccb
     """
     if format == "list":
-        from tasks.exports import DIALECTS
+        from tasks.exports.dialects import DIALECTS
 
         known = {name: {"what": d.WHAT, "reads": d.READS} for name, d in DIALECTS.items()}
         show(as_json, known, "\n".join(f"{name:<13} {said['what']}" for name, said in known.items()))

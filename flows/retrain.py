@@ -10,18 +10,22 @@ from prefect import flow, task
 from flows import artifacts
 from tasks.live import registry, snapshot, validations
 from tasks.live.freeze import Frozen, freeze, new_labels
-from tasks.live.workspace import find
+from tasks.live.workspace import Workspace, find
+
+TRAIN = "train"
 
 
 @dataclass(frozen=True, slots=True)
 class Retrained:
-    """The snapshot, its model version and what the gate says; `new` is False where it had all been done before."""
+    """The snapshot, its model version and what the gate says; `new` is False where it had all been done before. Without a version
+    `pending` says why MLflow has not got it yet."""
 
     snapshot: str
     version: str
     decision: str
     reasons: list[str]
     new: bool
+    pending: str = ""
 
 
 @task(name="freeze", task_run_name="freeze")
@@ -36,7 +40,7 @@ def freeze_lake(workspace: Path) -> Frozen:
 def run_stage(workspace: Path, stage: str) -> bool:
     place = find(workspace)
     try:
-        return snapshot.run_stage(place, stage)
+        return _watched(place, stage) if stage == TRAIN else snapshot.run_stage(place, stage)
     finally:
         if stage == "build" and (place.reports / "build.json").is_file():
             artifacts.dataset(snapshot.report(place, "build"))
@@ -44,6 +48,19 @@ def run_stage(workspace: Path, stage: str) -> bool:
         if stage == "validate" and page.is_file():
             artifacts.validation(page.read_text(encoding="utf-8"))
             validations.show(place)
+
+
+def _watched(place: Workspace, stage: str) -> bool:
+    """What a training takes is noted; one that fails becomes a failed MLflow run, at once where MLflow answers."""
+    try:
+        with registry.watched(place, stage) as watch:
+            ran = snapshot.run_stage(place, stage)
+    except Exception:
+        registry.settle(place, failures=True)
+        raise
+    if ran:
+        registry.trained(place, watch)
+    return ran
 
 
 @task(name="publish", task_run_name="publish")
@@ -59,11 +76,20 @@ def record_model(workspace: Path, published: snapshot.Snapshot) -> str:
     return registry.record(find(workspace), published)
 
 
+@task(name="registry", task_run_name="registry")
+def tell_registry(workspace: Path) -> str:
+    """What MLflow was not told of before: late records, trainings that died, aliases. '' or why it does not answer."""
+    return registry.settle(find(workspace), failures=True)
+
+
 @flow(name="retrain", flow_run_name="retrain: a snapshot, a challenger and a verdict")
 def retrain(workspace: Path, force: bool = False) -> Retrained | None:
     """None where fewer than `retrain.min_new_labels` labels are new and nothing was left unfinished."""
     place = find(workspace)
     with place.lock("snapshot"):
+        before = snapshot.last(place)
+        owed = before is not None and not registry.is_recorded(place, before)  # a turn died between its snapshot and its record
+        tell_registry(workspace)
         if force or new_labels(place):
             snapshot.ready(place)  # before an hour is spent on what may not be committed
             freeze_lake(workspace)
@@ -73,8 +99,9 @@ def retrain(workspace: Path, force: bool = False) -> Retrained | None:
         else:
             snapshot.push_pending(place)
             published = snapshot.last(place)
-            if published is None or registry.is_recorded(place, published):
+            if published is None or not owed:
                 return None
         version = record_model(workspace, published)
         verdict = snapshot.report_at(place, published.commit, "verdict")
-        return Retrained(published.tag, version, verdict["decision"], verdict["reasons"], published.new)
+        pending = "" if version else registry.pending(place)["why"]
+        return Retrained(published.tag, version, verdict["decision"], verdict["reasons"], published.new, pending)

@@ -18,7 +18,7 @@ from tasks.live.handoff.follow_up import FollowUp
 from tasks.live.handoff.send import Batch
 from tasks.live.intake import Account
 from tasks.live.mining import Mined
-from tasks.live.registry import Promoted
+from tasks.live.registry import Asked, Promoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,13 @@ class Turn:
     sent: Batch | None
     retrained: Retrained | None
     promoted: Promoted | None
+    asked: Asked | None  # a promotion that waits for a person
 
 
 @flow(name="turn", flow_run_name="one turn of the loop")
 def turn(workspace: Path) -> Turn:
     captured, mined = collect(workspace)
     received, followed, sent = annotate(workspace)
-    return Turn(captured, mined, received, followed, sent, retrain(workspace), promote(workspace))
+    retrained, done = retrain(workspace), promote(workspace)
+    promoted, asked = (None, done) if isinstance(done, Asked) else (done, None)
+    return Turn(captured, mined, received, followed, sent, retrained, promoted, asked)

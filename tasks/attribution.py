@@ -6,7 +6,8 @@
 A positive effect: with the group the model is better. Whether an answer is right changes in few prompts, so what is tested is the
 probability that the model gives the right answer, which changes in all. Any rows help a little: "helped" is more than random rows
 of that number would. How the model is fitted again is the caller's (`Refit`): exactly for the light policies
-(tasks/attribution_light.py); a policy that has no such way is told with `method` "none".
+(tasks/attribution_light.py), about for language models (tasks/attribution_llm.py); a policy that has no such way is told with
+`method` "none".
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ class AttributeParams:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """A model's answers to the sealed prompts: whether each is right, and the probability that it gave the right one."""
+    """A model's answers to the sealed prompts: whether each is right (None: nobody asked it), and the probability that it gave the
+    right one, or what stands for it."""
 
-    right: np.ndarray
+    right: np.ndarray | None
     probability: np.ndarray
 
 
@@ -60,17 +62,17 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attributed:
-    """What a group did. `effect` is on right answers (in [-1, 1], with a 95% interval `low` to `high`), `probability` on the mean
-    probability of the right one; `p` the sign-flip test of the latter, `p_adjusted` for all groups (Benjamini and Hochberg).
-    `band_low` to `band_high` is what random rows of that number would do, `excess` how many of its standard deviations the
-    group lies above its middle."""
+    """What a group did. `effect` is on right answers (in [-1, 1], with a 95% interval `low` to `high`; None where no model was
+    asked), `probability` on the mean probability of the right one; `p` the sign-flip test of the latter, `p_adjusted` for all
+    groups (Benjamini and Hochberg). `band_low` to `band_high` is what random rows of that number would do, `excess` how many of
+    its standard deviations the group lies above its middle."""
 
     by: str
     group: str
     rows: int
-    effect: float
-    low: float
-    high: float
+    effect: float | None
+    low: float | None
+    high: float | None
     probability: float
     p: float
     p_adjusted: float
@@ -157,14 +159,17 @@ def _attributed(
     group: Group, whole: Answers, without: Answers, prompts: Sequence[str], p: float, adjusted: float, usual: _Usual,
     params: AttributeParams,
 ) -> Attributed:  # fmt: skip
-    right = paired(whole.right.tolist(), without.right.tolist(), prompts, LEVEL)
+    right = None
+    if whole.right is not None and without.right is not None:
+        right = paired(whole.right.tolist(), without.right.tolist(), prompts, LEVEL)
     gain, rows = _gain(whole, without), len(group.rows)
     low, high = usual.band(rows)
     sure = adjusted < params.alpha
     verdict = HELPED if sure and gain > max(0.0, high) else HURT if sure and gain < min(0.0, low) else ORDINARY
     return Attributed(
-        by=group.by, group=group.value, rows=rows, effect=right.difference, low=right.low, high=right.high,
-        probability=round(gain, 6), p=round(p, 6), p_adjusted=round(adjusted, 6), band_low=round(low, 6), band_high=round(high, 6),
+        by=group.by, group=group.value, rows=rows, effect=right and right.difference, low=right and right.low,
+        high=right and right.high, probability=round(gain, 6), p=round(p, 6), p_adjusted=round(adjusted, 6),
+        band_low=round(low, 6), band_high=round(high, 6),
         excess=round((gain - usual.middle(rows)) / max(usual.deviation(rows), 1e-9), 3), verdict=verdict,
     )  # fmt: skip
 

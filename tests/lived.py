@@ -22,6 +22,7 @@ from tasks.live.handoff.receive import receive
 from tasks.live.handoff.send import send
 from tasks.live.lake import Lake
 from tasks.live.mining import mine
+from tasks.live.registry import tracking
 from tasks.live.repository import TAG, dvc, git_bytes
 from tasks.live.workspace import Workspace
 from tasks.records import canonical, content_id, write_jsonl
@@ -180,9 +181,9 @@ def published(place: Workspace) -> str:
     git_bytes(place.root, "commit", "--quiet", "--allow-empty", "-m", f"{tag}: promote")
     git_bytes(place.root, "tag", "--annotate", tag, "-m", "promote: it is better")
     registry.champion(place)  # the base model
-    client = registry._client(place)
-    run = client.create_run(registry._experiment(client, place), run_name=tag)
-    client.create_model_version(registry.MODEL, f"{run.info.artifact_uri}/policy", run.info.run_id, tags={"snapshot": tag})
+    with tracking.asking(place) as client:
+        run = client.create_run(tracking.experiment(client, place), run_name=tag)
+        client.create_model_version(tracking.MODEL, f"{run.info.artifact_uri}/policy", run.info.run_id, tags={"snapshot": tag})
     return tag
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tasks import exports
 from tasks.card import card
 from tasks.card.facts import AboutParams, survey
 from tasks.examples import TABLES, Example
+from tasks.exports import dialects as exports
 from tasks.live import export
 from tasks.records import canonical
 from tests.imports import ROOT

@@ -37,6 +37,7 @@ from tasks.live.freeze import freeze
 from tasks.live.handoff.receive import receive
 from tasks.live.lake import TABLES, Lake
 from tasks.live.lineage import why
+from tasks.live.registry import tracking
 from tasks.live.repository import COMMITTER
 from tasks.live.segments import Segments
 from tasks.live.status import as_text, read
@@ -384,8 +385,9 @@ def test_a_remote_that_can_not_be_reached_is_told_of_with_the_objects_to_delete(
 
 @pytest.mark.slow
 def test_databases_and_artifacts_lose_the_texts_and_keep_the_rest(place: Workspace):
-    client = registry._client(place)
-    run = client.create_run(registry._experiment(client, place), run_name="a run")
+    with tracking.asking(place) as client:
+        pass
+    run = client.create_run(tracking.experiment(client, place), run_name="a run")
     client.log_param(run.info.run_id, "example", SECRET[:200])
     client.log_param(run.info.run_id, "other", "something of nobody's")
     client.log_text(run.info.run_id, json.dumps({"example": SECRET, "kept": "yes"}), "report.json")

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from tasks import exports, shards
+from tasks import shards
 from tasks.errors import Refused
 from tasks.examples import TABLES, Example
+from tasks.exports import dialects as exports
 from tasks.live import export, snapshot, store
 from tasks.live.repository import git
 from tasks.live.workspace import Workspace, quiet_environment

@@ -21,7 +21,10 @@ DOORS = {
     "duckdb": {"tasks/live/lake.py", "tasks/stages/validate.py", CALCULATOR},
     "deltalake": {"tasks/live/lake.py"},
     # Registering, pulling traces, and review queues: three services of one server, which no module uses at once.
-    "mlflow": {"tasks/live/registry.py", "tasks/live/mlflow_server.py", "tasks/live/handoff/mlflow_queues.py"},
+    "mlflow": {
+        "tasks/live/registry/tracking.py", "tasks/live/registry/recording.py", "tasks/live/registry/packaged.py",
+        "tasks/live/mlflow_server.py", "tasks/live/handoff/mlflow_queues.py",
+    },
     "dvc": {"tasks/live/repository.py", "tasks/live/snapshot.py", "tasks/live/store.py"},
     "great_expectations": {"tasks/stages/validate.py", "expectations/engine.py"},
 }
@@ -90,6 +93,18 @@ def test_the_core_reaches_no_engine_through_what_it_imports_either():
 def test_a_tool_is_imported_behind_its_door(tool: str):
     doors = {name(p) for p in LOOP if tool in packages(p)}
     assert doors and doors <= DOORS[tool]
+
+
+def test_the_core_and_the_stages_reach_out_by_declared_doors_only():
+    """Stages are files to files; what trains elsewhere can't be: a provider's models, and the team's own program. A language model
+    trains in several processes of our own where there are several GPUs."""
+    outside = {"httpx", "requests", "socket", "urllib.request", "subprocess"}
+    doors = {name(p): found for p in LOOP if room(p) in ("core", "stages") and (found := imported(p) & outside)}
+    assert doors == {
+        "tasks/policy/provider/api.py": {"httpx"},
+        "tasks/policy/command.py": {"subprocess"},
+        "tasks/policy/llm/launched.py": {"subprocess"},
+    }
 
 
 def test_prefect_is_imported_by_flows_only():

@@ -414,7 +414,7 @@ def test_planted_contamination_stops_the_snapshot_and_names_each_row_and_what_it
 
 
 def test_words_that_everybody_says_give_nothing_away(place: Place):
-    greeting = "good morning dear support team i hope that you are well today"
+    greeting = "good morning dear support team i hope that you are all very well on this fine day"
     (sealed, *_) = place.rows("evaluation")
     place.change("evaluation", lambda rows: [_asking(rows[0], f"{greeting} ku"), *rows[1:]])
     place.change("sft", lambda rows: [_asking(r, f"{greeting} {n}") for n, r in enumerate(rows)])
@@ -426,6 +426,15 @@ def test_words_that_everybody_says_give_nothing_away(place: Place):
     assert ("sft", "critical", "shared_passage") in place.codes("sft"), (
         f"one who says it alone met {sealed['example_id']}"
     )
+
+
+def test_a_part_of_a_short_question_gives_nothing_away_the_whole_does(place: Place):
+    short = "when does your shop in the old harbour open"
+    place.change("evaluation", lambda rows: [_asking(rows[0], f"{short} today"), *rows[1:]])
+    place.change("sft", lambda rows: [_asking(rows[0], f"{short} tomorrow"), *rows[1:]])
+    assert ("sft", "critical", "shared_passage") not in place.codes("sft")
+    place.change("sft", lambda rows: [_asking(rows[0], f"tell me {short} today please"), *rows[1:]])
+    assert ("sft", "critical", "shared_passage") in place.codes("sft")
 
 
 def test_a_question_as_long_as_a_book_costs_no_memory(place: Place):

@@ -21,9 +21,10 @@ from typing import IO, Any
 
 import orjson
 
-from tasks import exports, shards
+from tasks import shards
 from tasks.errors import Refused
 from tasks.examples import TABLES, Example
+from tasks.exports import dialects as exports
 from tasks.live import snapshot, store
 from tasks.live.workspace import Workspace, write_durably
 
@@ -118,7 +119,7 @@ def _write(workspace: Workspace, to: ModuleType, source: Path, of: snapshot.Snap
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
     building = target.with_name(f".{target.name}.{os.getpid()}.exporting")
-    _note(workspace, to.NAME, of, target)
+    note(workspace, to.NAME, of.tag, of.digest, target)
     building.mkdir()
     try:
         account = exports.Account()
@@ -166,10 +167,10 @@ def _settle(folder: Path) -> None:
         os.close(handle)
 
 
-def _note(workspace: Workspace, name: str, of: snapshot.Snapshot, target: Path) -> None:
+def note(workspace: Workspace, name: str, tag: str, digest: str, target: Path) -> None:
     """Say where the files will be before they are there: what was noted and never came harms nobody, and what a killed export
     left is found."""
-    entry = {"at": time.time_ns() // 1000, "format": name, "out": str(target), "snapshot": of.tag, "digest": of.digest}
+    entry = {"at": time.time_ns() // 1000, "format": name, "out": str(target), "snapshot": tag, "digest": digest}
     path = _notes(workspace)
     before = path.read_bytes() if path.is_file() else b""
     write_durably(path, before + orjson.dumps(entry) + b"\n")

@@ -11,7 +11,6 @@ gate reads it; `tasks/live/labels.py` tells what it is worth beside people.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import secrets
@@ -19,12 +18,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
-from tasks.errors import Refused
+from tasks.addresses import checked
 from tasks.judged import LLMJudgeParams
 from tasks.records import Signal, content_id
 
@@ -119,21 +117,11 @@ class JudgeError(Exception):
 
 def endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint | None:
     """Where the judge is; None where nobody said. Raises Refused for an address to which a key must not be sent."""
-    url = environment.get("FLYWHEEL_JUDGE_URL", "").rstrip("/")
+    url = environment.get("FLYWHEEL_JUDGE_URL", "")
     if not url:
         return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise Refused(
-            "FLYWHEEL_JUDGE_URL is no address of an endpoint",
-            "set it as in https://host/v1, the key in FLYWHEEL_JUDGE_KEY",
-        )
-    if parts.scheme == "http" and not _is_here(parts.hostname):
-        raise Refused(
-            "FLYWHEEL_JUDGE_URL is http: logs and the key would travel in the clear",
-            "use https, or a server on this machine",
-        )
-    return Endpoint(url, environment.get("FLYWHEEL_JUDGE_KEY", ""))
+    at = checked(url, "FLYWHEEL_JUDGE_URL", "FLYWHEEL_JUDGE_KEY")
+    return Endpoint(at, environment.get("FLYWHEEL_JUDGE_KEY", ""))
 
 
 class Judge:
@@ -290,10 +278,3 @@ def _decoded(data: bytes) -> dict:
 
 def _asked_to_wait(retry_after: str, otherwise: float) -> float:
     return min(float(retry_after), LONGEST_WAIT_S) if retry_after.isascii() and retry_after.isdigit() else otherwise
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

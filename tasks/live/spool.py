@@ -2,6 +2,7 @@
 
 data/spool/1767571200123456.open   being written      1767571200123456.jsonl   complete, for capture to read
 
+A process that has files of its own there names them apart (serve-1767571200123456.open): nobody finishes another's.
 Records that arrive while the disk is busy are written and synced together (group commit): one fsync serves them all.
 """
 
@@ -25,8 +26,9 @@ class Full(Exception):
 class Spool:
     """Appends lines durably. One task (`run`) writes; `put` returns once its lines are on the disk."""
 
-    def __init__(self, folder: Path, max_waiting: int):
+    def __init__(self, folder: Path, max_waiting: int, owner: str = ""):
         self.folder = folder
+        self.owner = owner
         self.max_waiting = max_waiting
         self.waiting = 0  # bytes
         self.acknowledged = 0  # requests
@@ -37,7 +39,7 @@ class Spool:
         self._path = folder
         self._opened = 0.0
         folder.mkdir(parents=True, exist_ok=True)
-        recover(folder)
+        recover(folder, owner)
 
     async def put(self, lines: bytes) -> None:
         """Returns when the lines are on the disk. Raises Full, and OSError where the disk refuses; then nothing is kept."""
@@ -81,7 +83,7 @@ class Spool:
 
     def _write(self, data: bytes) -> None:
         if self._file is None:
-            self._path = self.folder / f"{time.time_ns() // 1000}.open"
+            self._path = self.folder / f"{self.owner}{time.time_ns() // 1000}.open"
             self._file = self._path.open("xb", buffering=0)
             self._opened = time.monotonic()
             _sync_folder(self.folder)
@@ -106,9 +108,9 @@ class Spool:
             _publish(self._path, size)
 
 
-def recover(folder: Path) -> None:
-    """Publish what a receiver that was killed left behind. A last line without an end was never acknowledged."""
-    for path in folder.glob("*.open"):
+def recover(folder: Path, owner: str = "") -> None:
+    """Publish what a process of this owner left behind when it was killed. A last line without an end was never acknowledged."""
+    for path in folder.glob(f"{owner}[0-9]*.open"):
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
         os.truncate(path, whole)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 
-from tasks.live import snapshot, store
+from tasks.live import registry, snapshot, store
 from tasks.live.feedback import unresolved
 from tasks.live.lake import HELD, OPEN, TABLES, Lake
 from tasks.live.taxonomy import alarmed, shown
@@ -60,7 +61,10 @@ def read(workspace: Workspace) -> dict[str, Any]:
         ],
         "snapshot": newest.tag if newest else None,
         "unpushed": store.pending(workspace),
+        "registry": registry.pending(workspace),
+        "approval": asdict(asked) if (asked := registry.open_question(workspace)) else None,
         "verdict": {"decision": verdict["decision"], "reasons": verdict["reasons"]} if verdict else None,
+        "serving": _decided(workspace),
         "erasures": _erasures(workspace, newest.tag if newest else ""),
         "busy": {p.stem: orjson.loads(p.read_bytes()) for p in locks},
     }
@@ -95,11 +99,31 @@ def as_text(document: dict[str, Any]) -> str:
         lines += ["", f"  {document['snapshot']}: {verdict['decision']}", *(f"    {r}" for r in verdict["reasons"])]
     if document["unpushed"]:
         lines.append(f"  push pending: the remote has not taken {', '.join(document['unpushed'])} yet; the next turn tries again")
+    if made := document["serving"]:
+        versions = f"version {made['newer']['version']} beside {made['older']['version']}"
+        lines.append(f"  serving: {made['trial']} of {versions}: {made['decision']} ({made['at'][:10]}): {made['reason']}")
+    owed = document["registry"]
+    if owed["snapshots"] or owed["changes"]:
+        what = ", ".join([*owed["snapshots"], *(["who is champion"] if owed["changes"] else [])])
+        why = f" ({owed['why']})" if owed["why"] else ""
+        lines.append(f"  record pending: MLflow was not told of {what} yet{why}; the next turn tells it")
+    if asked := document["approval"]:
+        lines.append(
+            f"  WAITS FOR A PERSON: version {asked['version']} of {asked['snapshot']} may become champion;"
+            " flywheel promote --approve --by NAME --note WHY (or --decline)"
+        )
     lines += [f"  {text}" for text in document["erasures"]]
     lines += [
         f"  {name} is held by process {note['pid']} ({note['command']})" for name, note in document["busy"].items()
     ]
     return "\n".join(lines)
+
+
+def _decided(workspace: Workspace) -> dict[str, Any] | None:
+    """What `flywheel serve` decided last on its users' evidence (live/serving/decisions.py)."""
+    path = workspace.state / "serve" / "decisions.jsonl"
+    made = path.read_bytes().splitlines() if path.is_file() else []
+    return orjson.loads(made[-1]) if made else None
 
 
 def _erasures(workspace: Workspace, newest: str) -> list[str]:

@@ -21,12 +21,12 @@ Messages = Sequence[dict[str, str]]
 Context = Sequence[dict[str, Any]]
 
 
-KINDS = ("answers", "best_of_n")
+KINDS = ("answers", "best_of_n", "llm", "provider", "command")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainParams:
-    """`policy` is one of KINDS."""
+    """`policy` is one of KINDS: what trains it. A model folder may hold another kind (a command's script chooses)."""
 
     policy: str
     copies: int
@@ -90,6 +90,17 @@ def load(folder: Path) -> Policy:
         from tasks.policy.reward import BestOfN
 
         return BestOfN.load(folder)
+    if kind == "provider":
+        from tasks.policy.provider import ProviderPolicy
+
+        return ProviderPolicy.load(folder)
+    if kind == "llm":
+        from tasks.policy.llm import needed
+
+        needed()
+        from tasks.policy.llm.policy import LlmPolicy
+
+        return LlmPolicy.load(folder)
     raise Refused(f"{description}: unknown kind of policy {kind!r}", "use the version of flywheel that trained it")
 
 

@@ -2,18 +2,20 @@
 
     {"method": "exact", "rows": [{"by": "annotator", "group": "gus", "rows": 61, "probability": -0.008, "verdict": "hurt", …}, …]}
 
-A leaf: nothing depends on it, it stops no turn, and a policy that cannot be fitted again cheaply is told with "method": "none" and
-why. People stand under the names that data/reports/curate.json has them by; clusters under their ids.
+A leaf: nothing depends on it, and it stops no turn. "exact": the model was fitted again; "gradients": of a language model what its
+gradients say, without a unit; "none": a policy for which there is neither, and why. People stand under the names that
+data/reports/curate.json has them by; clusters under their ids.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from tasks import shards
@@ -21,17 +23,21 @@ from tasks.attribution import AttributeParams, attribute, groups
 from tasks.attribution_light import again, answerable
 from tasks.evaluation import likeness
 from tasks.evaluation.prompts import text
-from tasks.examples import HOLDOUT, Evaluation, Example
+from tasks.examples import HOLDOUT, TRAIN, Evaluation, Example, Preference, Supervised
 from tasks.fates import TaxonomyParams
 from tasks.frozen import Curated, CuratedJudgement
+from tasks.hygiene.lots import lot
 from tasks.params import load
 from tasks.policy import TrainParams, answers, folder_digest, light, reward
+from tasks.policy import load as load_policy
 from tasks.policy.encoder import Encoder, EncoderParams
 from tasks.records import canonical, read_jsonl
 from tasks.stages import PARAMS, run
 
 RETRAINED = ("answers", "best_of_n")
-NO_WAY = "a {} model takes too long to be fitted again without each group; no approximation is measured yet"
+LLM = "llm"
+MOST_ROWS, MOST_PROMPTS = 2000, 300  # whose gradients are taken, by lot: each costs about what a step of training with one row does
+NO_WAY = "the weights of a {} model are elsewhere: it can't be fitted again without each group, and has no gradients here"
 
 
 def attribution(frozen: Path, curated: Path, dataset: Path, model: Path, report: Path) -> None:
@@ -39,11 +45,14 @@ def attribution(frozen: Path, curated: Path, dataset: Path, model: Path, report:
     training = load(PARAMS, "train", TrainParams)
     params, taxonomy = load(PARAMS, "attribute", AttributeParams), load(PARAMS, "taxonomy", TaxonomyParams)
     document: dict[str, Any] = {"policy": training.policy, "challenger_digest": folder_digest(model), "rows": []}
-    if training.policy not in RETRAINED:
+    if training.policy not in (*RETRAINED, LLM):
         document |= {"method": "none", "reason": NO_WAY.format(training.policy)}
     else:
         try:
-            document |= _exact(frozen, curated, dataset, model, _light(training), params, taxonomy.alike)
+            if training.policy == LLM:
+                document |= _gradients(frozen, curated, dataset, model, params, taxonomy.alike)
+            else:
+                document |= _exact(frozen, curated, dataset, model, _light(training), params, taxonomy.alike)
         except Exception as e:  # a promotion does not wait for an explanation; what went wrong is told in its place
             print(f"attribution failed: {e!r}", file=sys.stderr)
             document |= {"method": "none", "reason": f"it failed: {type(e).__name__}: {e}"[:500]}
@@ -82,6 +91,33 @@ def _exact(
     chosen = groups(_dimensions(frozen, curated, tables, alike), every, params)
     found = attribute(refit, chosen, every, [r.group_id for r in sealed], params)
     return {"method": "exact", "prompts": len(sealed), "rows": [asdict(a) for a in found]}
+
+
+def _gradients(
+    frozen: Path, curated: Path, dataset: Path, model: Path, params: AttributeParams, alike: float
+) -> dict[str, Any]:
+    policy = load_policy(model)
+    from tasks.attribution_llm import similar  # torch
+
+    tables: dict[str, list] = {
+        name: shards.read(dataset / "parquet" / TRAIN / name, row)
+        for name, row in (("sft", Supervised), ("preference", Preference))
+    }
+    drawn = _drawn([x.example_id for rows in tables.values() for x in rows], MOST_ROWS, params.key)
+    tables = {name: [x for x in rows if x.example_id in drawn] for name, rows in tables.items()}
+    sealed = [r for r in shards.read(dataset / "parquet" / HOLDOUT / "evaluation", Evaluation) if r.target_text]
+    asked = _drawn([r.example_id for r in sealed], MOST_PROMPTS, params.key)
+    sealed = [r for r in sealed if r.example_id in asked]
+    if not drawn or not sealed:
+        return {"method": "none", "reason": "nothing was learned from rows, or nothing sealed can show it"}
+    chosen = groups(_dimensions(frozen, curated, tables, alike), drawn, params)
+    refit = similar(policy, tables["sft"], tables["preference"], sealed)
+    found = attribute(refit, chosen, drawn, [r.group_id for r in sealed], params)
+    return {"method": "gradients", "prompts": len(sealed), "rows": [asdict(a) for a in found]}
+
+
+def _drawn(ids: Sequence[str], most: int, key: str) -> set[str]:
+    return {ids[k] for k in np.argsort(lot(ids, key), kind="stable")[:most]}
 
 
 def _dimensions(frozen: Path, curated: Path, tables: dict[str, Any], alike: float) -> dict[str, dict[str, set[str]]]:

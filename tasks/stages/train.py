@@ -14,8 +14,13 @@ from pathlib import Path
 
 from tasks.errors import Refused
 from tasks.params import load
-from tasks.policy import KINDS, Trained, TrainParams, answers, folder_digest, light, reward
+from tasks.policy import KINDS, Trained, TrainParams, advisor, answers, command, folder_digest, light, reward
+from tasks.policy.advisor import AdviseParams
+from tasks.policy.command import CommandParams
 from tasks.policy.encoder import EncoderParams
+from tasks.policy.llm import LlmParams, needed
+from tasks.policy.provider import training as provider
+from tasks.policy.provider.orders import ProviderParams
 from tasks.records import canonical
 from tasks.stages import PARAMS, run
 
@@ -25,8 +30,16 @@ def train(frozen: Path, dataset: Path, model: Path, checkpoints: Path, curves: P
     params = load(PARAMS, "train", TrainParams)
     if params.policy not in KINDS:
         raise Refused(f"params.yaml: train.policy is {params.policy!r}", f"one of {', '.join(KINDS)}")
-    shutil.rmtree(model, ignore_errors=True)
-    trained = _light(frozen, dataset, model, params)
+    if params.policy != "llm":
+        shutil.rmtree(model, ignore_errors=True)
+    if params.policy == "llm":
+        trained = _llm(dataset, model, checkpoints, params)
+    elif params.policy == "provider":
+        trained = _provider(frozen, dataset, model, checkpoints)
+    elif params.policy == "command":
+        trained = command.train(frozen, dataset, model, checkpoints, load(PARAMS, "command", CommandParams))
+    else:
+        trained = _light(frozen, dataset, model, params)
     report.parent.mkdir(parents=True, exist_ok=True)
     curves.write_text("".join(["step,metric,value\n", *(f"{c.step},{c.metric},{c.value:.6g}\n" for c in trained.curves)]))
     summary = {"policy": params.policy, **trained.summary, "digest": folder_digest(model)}
@@ -55,6 +68,22 @@ def _light(frozen: Path, dataset: Path, model: Path, params: TrainParams) -> Tra
         "temperature": fitted.temperature,
     }
     return Trained(summary, ())
+
+
+def _llm(dataset: Path, model: Path, checkpoints: Path, params: TrainParams) -> Trained:
+    """The model before stays where it is until the new one is whole: this can take hours, and fail."""
+    settings = load(PARAMS, "llm", LlmParams)
+    needed()
+    from tasks.policy.llm import training
+
+    return training.train(dataset, model, checkpoints, settings, params.copies)
+
+
+def _provider(frozen: Path, dataset: Path, model: Path, checkpoints: Path) -> Trained:
+    params, advise = load(PARAMS, "provider", ProviderParams), load(PARAMS, "advise", AdviseParams)
+    needed = {"supervised": "sft", "dpo": "dpo"}
+    advisor.refuse_too_few(advisor.read(dataset, advise), advise, {needed[s] for s in params.steps if s in needed})
+    return provider.train(frozen / "catalogue.jsonl", dataset, model, checkpoints, params)
 
 
 def main(argv: list[str] | None = None) -> int:

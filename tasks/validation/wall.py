@@ -4,6 +4,8 @@
     passages    key, sealed_key, share                             the part of a sealed question's runs of words that is in another
 
 A passage counts where it is rare: word sequences that many training questions share are a template's, and give nothing away.
+And a part of a question counts only if the question is long (twice a passage); a shorter one must be there whole. Two thirds of a
+question of ten words may be everyday speech, and the firewall, which weighs how surprising words are, has let them pass.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ GRAMS = """
         FROM (SELECT number, string_split(key, ' ') AS words FROM {of}) WHERE len(words) >= {n}
     ) {where}
 """
-PASSAGES = f"""
+# A question of 2 n words has n + 1 runs of n.
+PASSAGES = """
     CREATE TABLE passages AS
     WITH rare AS (
-        SELECT gram FROM train_grams GROUP BY gram HAVING count(*) <= {COMMON}
+        SELECT gram FROM train_grams GROUP BY gram HAVING count(*) <= {common}
     ), sizes AS (SELECT number, count(*) AS size FROM sealed_grams GROUP BY number
     ), shared AS (
         SELECT t.number AS training, s.number AS sealed, count(*) AS grams
@@ -39,7 +42,7 @@ PASSAGES = f"""
     )
     SELECT t.key, s.key AS sealed_key, grams / size AS share
     FROM shared JOIN sizes z ON z.number = sealed JOIN asked_in_training t ON t.number = training
-    JOIN sealed_questions s ON s.number = sealed
+    JOIN sealed_questions s ON s.number = sealed WHERE size > {n} OR grams = size
 """
 
 
@@ -55,7 +58,7 @@ def look(engine: Engine, train: Iterable[str], sealed: Iterable[str], words: int
     engine.execute(GRAMS.format(name="sealed_grams", shifted=shifted, n=words, of="sealed_questions", where=""))
     only = "WHERE gram IN (SELECT gram FROM sealed_grams)"  # of millions, the few that matter
     engine.execute(GRAMS.format(name="train_grams", shifted=shifted, n=words, of="asked_in_training", where=only))
-    engine.execute(PASSAGES)
+    engine.execute(PASSAGES.format(common=COMMON, n=words))
 
 
 def sides(names: Iterable[str], questions: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -32,6 +32,7 @@ git notes show HEAD >&2 2>/dev/null || true
 """
 # Folders in which only what was judged on lies, or what was left out: no model learned from these.
 UNLEARNED = ("/holdout/", "/dropped/", "data/evaluation/", "data/curated/", "data/frozen/")
+ROWS = "data/evaluation/"  # a record in MLflow has a copy of these
 LEARNED = ("data/frozen/questions.jsonl",)
 
 
@@ -82,6 +83,8 @@ def tell(workspace: Workspace, erasure: str, day: str, files: dict[str, dict[str
 def to_retrain(workspace: Workspace, day: str, files: dict[str, dict[str, str]]) -> tuple[list[str], list[str]]:
     """Mark the model versions that learned from what is gone; returns them, and those that were only judged on it."""
     learned = {tag for tag, paths in files.items() if any(map(_teaches, paths))}
+    if judged_on := [tag for tag, paths in files.items() if any(path.startswith(ROWS) for path in paths)]:
+        registry.forget_rows(workspace, judged_on)
     marked, judged = [], []
     for version in registry.versions(workspace):
         if version["snapshot"] in learned:
