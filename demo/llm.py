@@ -3,8 +3,8 @@
     python -m demo.llm --seed 1        a table: base, SFT and DPO on the same held-out questions, each against the one before
 
 Week 0 is logged by an assistant that knows the handbook and little else: what it was asked and what it said is what the model
-reads first. Week 1 is answered by it too, and people correct it: SFT. In week 2 the tuned model answers; where people correct it,
-its own answer is the rejected one of a pair: reward model and DPO. Every training is `tasks.policy.llm.training.train`, which is
+reads first. Week 1 is answered by it too, and people correct it: SFT. In week 2 the tuned model answers; what people say of that
+makes pairs, its own mistakes among them: reward model and DPO. Every training is `tasks.policy.llm.training.train`, which is
 what `train.policy: llm` runs, on tables as the build stage writes them.
 """
 
@@ -25,6 +25,7 @@ from demo import tiny_llm
 from demo.annotators import answer_batch
 from demo.drop import compact, drop
 from demo.knowledge import approved_answers
+from demo.retrieval import Retrieval
 from demo.world import Ask, World, load_knowledge
 from tasks import shards
 from tasks.compare import Paired, paired
@@ -41,8 +42,8 @@ PEOPLE, AGREE = 3, 2  # who are asked about an answer, and of whom so many must 
 # What differs from params.yaml: a model of this size learns all its weights, fast, on two cores.
 TINY = {
     "tuning": "full", "max_length": 192, "max_new_tokens": 80, "batch": 32, "answer_batch": 64, "checkpoint_every": 1000,
-    "sft_epochs": 6.0, "sft_rate": 2e-3, "reward_epochs": 4.0, "reward_rate": 5e-4, "dpo_epochs": 3.0, "dpo_rate": 3e-4,
-    "dpo_beta": 0.1, "dpo_sft_share": 1.0,
+    "sft_epochs": 6.0, "sft_rate": 2e-3, "reward_epochs": 2.0, "reward_rate": 5e-4, "dpo_epochs": 2.0, "dpo_rate": 5e-4,
+    "dpo_beta": 1.0, "dpo_sft_share": 50.0,
 }  # fmt: skip
 
 
@@ -108,12 +109,11 @@ def demo(place: Path, seed: int, plan: Plan) -> Told:
     _tell(f"sft: on {len(labels)} answers that people confirmed or corrected", started)
 
     tuned = load(place / "sft")
-    mistakes = company.labelled("week-2", own, _answers(tuned, own))
-    pairs = [x for x in mistakes if x.served != x.right]
+    pairs = company.paired(company.labelled("week-2", own, _answers(tuned, own)))
     _write(place / "week-2", preference=_preferred(pairs), reward=_rewarding(pairs))
     second = replace(params, base=str(place / "sft" / "model"), methods=["reward", "dpo"])
     training.train(place / "week-2", place / "dpo", place / "checkpoints", second)
-    _tell(f"reward, dpo: on {len(pairs)} pairs of a right answer and the model's own wrong one", started)
+    _tell(f"reward, dpo: on {len(pairs)} pairs, a right answer and the model's own wrong one or a neighbour", started)
 
     bare = replace(params, base=str(place / "base"), methods=[])
     models = {"base": training.untrained(place / "untrained", bare, place), "sft": tuned, "dpo": load(place / "dpo")}
@@ -185,6 +185,14 @@ class Company:
             if times >= AGREE:
                 found.append(Labelled(ask, said, self.texts[answer] if answer else said))
         return found
+
+
+    def paired(self, labels: Sequence[Labelled]) -> list[Labelled]:
+        """As the build stage does it: a correction stands against what was served, a confirmed answer against the approved one
+        that was retrieved beside it."""
+        documents = Retrieval(self.world.knowledge).documents([x.ask.text for x in labels])
+        beside = [next(d["text"] for d in found if d["text"] != x.right) for x, found in zip(labels, documents, strict=True)]
+        return [x if x.served != x.right else replace(x, served=b) for x, b in zip(labels, beside, strict=True)]
 
 
 def _answers(policy: Policy, asked: Sequence[Ask]) -> list[str]:

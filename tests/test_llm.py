@@ -244,6 +244,14 @@ def test_a_row_that_stands_for_several_is_learned_as_often_up_to_a_point(tmp_pat
     assert asked == ["q0", *["q1"] * 3, *["q2"] * 4]
 
 
+def test_rows_that_are_longer_than_the_model_reads_are_counted(base, dataset, tmp_path):
+    _, made = trained(dataset, tmp_path, tiny.params(base=str(base), methods=["sft"], max_length=60))
+    tokens = load(tmp_path / "model").tokenizer
+    rows = [user(q) + said(a) for q, a, _ in tiny.questions(tiny.ROWS)]
+    longer = [k for k, r in enumerate(rows) if len(tokens.apply_chat_template(r, return_dict=True)["input_ids"]) > 60]
+    assert made.summary["methods"]["sft"]["too_long"] == len({0, *longer}) > 1, "the first has a tool besides"
+
+
 def test_a_method_with_too_few_rows_is_left_out_and_said_so(base, dataset, tmp_path):
     folder, made = trained(dataset, tmp_path, tiny.params(base=str(base), min_rows=tiny.ROWS + 1))
     assert made.summary["methods"] == {} and set(made.summary["skipped"]) == {"sft", "reward", "dpo"}

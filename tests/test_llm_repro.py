@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from tests.imports import ROOT
 from tests.tiny import needs_torch
 
 pytestmark = [pytest.mark.slow, needs_torch]
+BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +40,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     write_jsonl(place.data / "frozen" / "questions.jsonl", [])
     place.reports.mkdir(exist_ok=True)
     (place.reports / "validation.json").write_bytes(b"{}\n")
-    given = tiny.params(base="models/tiny", methods=["sft", "reward", "dpo"])
+    configure(root)
+    return place
+
+
+def configure(root: Path, **changes: object) -> None:
+    given = tiny.params(base="models/tiny", methods=["sft", "reward", "dpo"], **changes)
     params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     params["train"]["policy"] = "llm"
     params["llm"] = {name: getattr(given, name) for name in LlmParams.__slots__}
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    return place
 
 
 def repro(place: Workspace) -> str:
     """`dvc repro` of the stage, though nothing changed; returns the digest that DVC has of the model."""
-    bin = Path(sys.executable).parent
     done = subprocess.run(
-        [str(bin / "dvc"), "repro", "--force", "--single-item", "train"],
-        cwd=place.root, env={**os.environ, "PATH": f"{bin}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"},
+        [str(BIN / "dvc"), "repro", "--force", "--single-item", "train"],
+        cwd=place.root, env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -79,3 +84,21 @@ def test_the_first_champion_is_the_base(place, merge, tmp_path):
     for name, value in tiny.weights(work.root / "models" / "tiny").items():
         assert np.array_equal(kept[name], value)
     assert len(policy.respond([tiny.user("when do I see my money?")], [[]], 2)[0]) >= 1
+
+
+def test_a_language_model_is_trained_asked_and_judged_like_any_other(a_copy, monkeypatch):
+    """The stages of a turn, on what the demo gathered in two: against a light champion, on the sealed prompts."""
+    monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")  # DVC starts stages as `python`
+    work = Workspace(a_copy)
+    tiny.base(work.root / "models" / "tiny")
+    configure(work.root, sft_epochs=2.0, max_new_tokens=48)
+    for stage in ("train", "evaluate", "judge"):
+        snapshot.run_stage(work, stage)
+    report, evaluation, verdict = (
+        json.loads((work.reports / f"{name}.json").read_bytes()) for name in ("training", "evaluation", "verdict")
+    )
+    assert report["policy"] == "llm" and set(report["methods"]) == {"sft", "reward", "dpo"}
+    assert report["digest"] == folder_digest(work.data / "model") == evaluation["challenger_digest"]
+    assert evaluation["n"] > 50
+    assert verdict["decision"] != "promote", "a model of no size, trained for seconds"
+    assert "sft.loss" in (work.reports / "curves.csv").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,6 +45,7 @@ def keep_memory() -> None:
 
 def quiet() -> None:
     """No bars and no advice of libraries between the lines of a stage."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")  # what one tells another
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()

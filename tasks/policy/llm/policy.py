@@ -35,7 +35,7 @@ DIGITS = 6  # of a confidence: the last bits of a float are the machine's
 @dataclass(frozen=True, slots=True)
 class Described:
     """policy.json: what else is needed to answer as the training meant it. `form` is WHOLE, or ADAPTER on `base`, which then lies
-    elsewhere and must have `base_digest`; `trained` whether any method had rows enough."""
+    elsewhere and must have `base_digest`."""
 
     kind: str
     form: str

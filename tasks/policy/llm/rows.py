@@ -7,11 +7,13 @@ Messages are kept as JSON inside Arrow: as structs, every call of a tool would g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 from datasets import Dataset, Features, Json, List, Value
+from transformers import PreTrainedTokenizerBase
 
 from tasks import shards
 from tasks.examples import TABLES, TRAIN
@@ -35,6 +37,19 @@ def read(dataset: Path, table: str, copies: int = 1) -> list[Row]:
     whole = shards.table(dataset / "parquet" / TRAIN / table, TABLES[table].row, ["example_id", "copies"])
     times = dict(zip(whole["example_id"].to_pylist(), whole["copies"].to_pylist(), strict=True))
     return [row for row in found for _ in range(max(1, min(times[row["example_id"]], copies)))]
+
+
+def too_long(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, limit: int) -> int:
+    """How many rows have more tokens than a trainer reads of one: it cuts their end off, or leaves a pair out."""
+    return sum(any(len(ids) > limit for ids in _shown(row, tokenizer)) for row in rows)
+
+
+def _shown(row: Row, tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+    tools = orjson.loads(row.get("tools", "[]"))
+    for name in ("completion", "chosen", "rejected"):
+        if name in row:
+            said = [*row.get("prompt", ()), *row[name]]
+            yield tokenizer.apply_chat_template(said, tools=tools or None, return_dict=True)["input_ids"]
 
 
 def taught(rows: Sequence[Row]) -> Dataset:

@@ -12,7 +12,6 @@ import math
 import random
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ from tasks.policy.llm import CHECKS, DPO, GRPO, KTO, REWARD, SFT, LlmParams, mod
 from tasks.policy.llm.checks import verified
 from tasks.policy.llm.exact import accelerated
 from tasks.policy.llm.models import Base, Weights
-from tasks.policy.llm.rows import Row, taught
+from tasks.policy.llm.rows import Row, taught, too_long
 
 WHOLE = "whole"  # in a checkpoint, once all of it is written
 KEPT = 2  # checkpoints
@@ -63,23 +62,22 @@ class Ended:
     tokenizer: PreTrainedTokenizerBase
     log: Sequence[dict[str, float]]
     steps: int
+    too_long: int
     accelerator: Any
 
 
 def train(method: str, start: Start, rows: Sequence[Row], params: LlmParams, place: Path) -> Ended:
     """One method to its end, from the last whole checkpoint in `place` if there is one."""
     tokenizer = models.tokens(start.policy.whole or start.base.folder)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of one library to the next
-        trainer = _MAKE[method](start, rows, params, place, tokenizer)
-        trainer.remove_callback(transformers.PrinterCallback)
-        trainer.add_callback(_Watch(method, params))
-        trainer.train(resume_from_checkpoint=_gone_on(method, _last_whole(place)))
+    trainer = _MAKE[method](start, rows, params, place, tokenizer)
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.add_callback(_Watch(method, params))
+    trainer.train(resume_from_checkpoint=_gone_on(method, _last_whole(place)))
     accelerator = trainer.accelerator
     state = accelerator.get_state_dict(trainer.model)
     log = [x for x in trainer.state.log_history if "loss" in x]
     model = accelerator.unwrap_model(trainer.model)
-    return Ended(model, state, tokenizer, log, trainer.state.global_step, accelerator)
+    return Ended(model, state, tokenizer, log, trainer.state.global_step, too_long(rows, tokenizer, params.max_length), accelerator)
 
 
 def _sft(start: Start, rows: Sequence[Row], params: LlmParams, place: Path, tokenizer: PreTrainedTokenizerBase) -> SFTTrainer:

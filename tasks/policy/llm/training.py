@@ -35,18 +35,20 @@ CURVES = (
     "loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "accuracy", "margin", "rewards/accuracies",
     "rewards/margins", "rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected", "kl", "reward", "num_tokens",
 )  # fmt: skip
+COUNTED = ("rows", "steps", "tokens", "too_long")
 POINTS = 200  # of a curve, at most
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A method that came to its end. `start` counts from the base through all methods before it."""
+    """A method that came to its end: where its model lies, and what is told of it."""
 
     method: str
     folder: Path
     rows: int
     steps: int
     tokens: int
+    too_long: int
     curves: tuple[Point, ...]
 
 
@@ -84,7 +86,7 @@ def together(dataset: Path, folder: Path, checkpoints: Path, params: LlmParams, 
         "base": params.base,
         "base_digest": base.digest,
         "tuning": params.tuning,
-        "methods": {s.method: {"table": TABLES[s.method], "rows": s.rows, "steps": s.steps, "tokens": s.tokens} for s in steps},
+        "methods": {s.method: {"table": TABLES[s.method], **{n: getattr(s, n) for n in COUNTED}} for s in steps},
         "skipped": skipped,
     }
     return Trained(summary, [p for s in steps for p in s.curves])
@@ -123,7 +125,7 @@ def _steps(base: Base, tables: dict[str, list[Row]], params: LlmParams, home: Pa
                     raise
         note = next(read_jsonl(done / "note.json"))
         curves = tuple(Point(**p) for p in read_jsonl(done / "curves.jsonl"))
-        yield Step(method, done / MODEL, len(found), note["steps"], note["tokens"], curves)
+        yield Step(method, done / MODEL, len(found), note["steps"], note["tokens"], note["too_long"], curves)
         made = Weights(whole=done / MODEL) if params.tuning == FULL else Weights(adapter=done / MODEL)
         start = Start(base, start.policy, made) if method == REWARD else Start(base, made, start.judge)
 
@@ -142,11 +144,12 @@ def _finish(method: str, ended: Ended, found: int, params: LlmParams, place: Pat
     shutil.rmtree(fresh, ignore_errors=True)
     models.save(ended.model, ended.state, ended.tokenizer, fresh / MODEL, params.base)
     write_jsonl(fresh / "curves.jsonl", _thinned(curves))
-    (fresh / "note.json").write_bytes(canonical({"steps": ended.steps, "tokens": tokens}) + b"\n")
+    (fresh / "note.json").write_bytes(canonical({"steps": ended.steps, "tokens": tokens, "too_long": ended.too_long}) + b"\n")
     fresh.rename(place / "done")
     for checkpoint in place.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    print(f"{method}: {found} rows, {ended.steps} steps, {tokens} tokens", file=sys.stderr, flush=True)
+    cut = f"; {ended.too_long} rows are longer than llm.max_length and were cut or left out" if ended.too_long else ""
+    print(f"{method}: {found} rows, {ended.steps} steps, {tokens} tokens{cut}", file=sys.stderr, flush=True)
 
 
 def _curves(method: str, log: Sequence[dict[str, float]]) -> list[Point]:
