@@ -42,7 +42,7 @@ PEOPLE, AGREE = 3, 2  # who are asked about an answer, and of whom so many must 
 # What differs from params.yaml: a model of this size learns all its weights, fast, on two cores.
 TINY = {
     "tuning": "full", "max_length": 192, "max_new_tokens": 80, "batch": 32, "answer_batch": 64, "checkpoint_every": 1000,
-    "sft_epochs": 6.0, "sft_rate": 2e-3, "reward_epochs": 2.0, "reward_rate": 5e-4, "dpo_epochs": 2.0, "dpo_rate": 5e-4,
+    "sft_epochs": 6.0, "sft_rate": 2e-3, "reward_epochs": 4.0, "reward_rate": 5e-4, "dpo_epochs": 2.0, "dpo_rate": 5e-4,
     "dpo_beta": 1.0, "dpo_sft_share": 50.0,
 }  # fmt: skip
 
@@ -71,7 +71,8 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Right answers of each model, each against the one before, and how often the reward model puts a right answer first."""
+    """Right answers of each model, each against the one before, and how often the reward model puts the right answer of a held-out
+    pair first: of all, and of the pairs that are a mistake of the SFT model's own."""
 
     seed: int
     questions: int
@@ -79,7 +80,7 @@ class Told:
     gain: dict[str, Paired]
     judge: Paired
     judge_right: float
-    pairs: int
+    judge_right_of_mistakes: float
     seconds: float
 
 
@@ -109,27 +110,29 @@ def demo(place: Path, seed: int, plan: Plan) -> Told:
     _tell(f"sft: on {len(labels)} answers that people confirmed or corrected", started)
 
     tuned = load(place / "sft")
-    pairs = company.paired(company.labelled("week-2", own, _answers(tuned, own)))
+    labels = company.labelled("week-2", own, _answers(tuned, own))
+    pairs = company.paired(labels)
     _write(place / "week-2", preference=_preferred(pairs), reward=_rewarding(pairs))
     second = replace(params, base=str(place / "sft" / "model"), methods=["reward", "dpo"])
     training.train(place / "week-2", place / "dpo", place / "checkpoints", second)
-    _tell(f"reward, dpo: on {len(pairs)} pairs, a right answer and the model's own wrong one or a neighbour", started)
+    _tell(f"reward, dpo: on {len(pairs)} pairs, {sum(x.served != x.right for x in labels)} of them mistakes of its own", started)
 
     bare = replace(params, base=str(place / "base"), methods=[])
     models = {"base": training.untrained(place / "untrained", bare, place), "sft": tuned, "dpo": load(place / "dpo")}
     replies = {name: _answers(model, holdout) for name, model in models.items()}
     right = {n: [r == company.texts[a.true_action] for r, a in zip(said, holdout, strict=True)] for n, said in replies.items()}
     groups = [a.question for a in holdout]
-    wrong = [(a, r) for a, r, ok in zip(holdout, replies["sft"], right["sft"], strict=True) if not ok]
-    judged = _judged(models["dpo"], [(a.text, company.texts[a.true_action], r) for a, r in wrong])
+    sealed = company.paired([Labelled(a, r, company.texts[a.true_action]) for a, r in zip(holdout, replies["sft"], strict=True)])
+    judged = _judged(models["dpo"], [(x.ask.text, x.right, x.served) for x in sealed])
+    mistakes = [ok for ok, fine in zip(judged, right["sft"], strict=True) if not fine]
     return Told(
         seed=seed,
         questions=len(holdout),
         right={n: sum(x) / len(x) for n, x in right.items()},
         gain={n: paired(right[n], right[before], groups, LEVEL) for before, n in (("base", "sft"), ("sft", "dpo"))},
-        judge=paired(judged, [not x for x in judged], [a.question for a, _ in wrong], LEVEL),
+        judge=paired(judged, [not x for x in judged], groups, LEVEL),
         judge_right=sum(judged) / len(judged),
-        pairs=len(judged),
+        judge_right_of_mistakes=sum(mistakes) / len(mistakes),
         seconds=time.monotonic() - started,
     )
 
@@ -269,16 +272,19 @@ def _tell(text: str, started: float) -> None:
 
 def shown(told: Told) -> str:
     lines = [f"{told.questions} held-out questions, seed {told.seed}"]
-    lines.append("model   right   against the one before (95%)   fixed  broken")
+    lines.append("model   right   against the one before, by question (95%)   fixed  broken")
     lines.append(f"base   {told.right['base']:6.1%}")
     for name, g in told.gain.items():
         lines.append(
             f"{name:<6} {told.right[name]:6.1%}   {g.difference:+6.1%} ({g.low:+.1%} to {g.high:+.1%})"
-            f"{'' if g.low > 0 else '  no gain'}   {g.fixed:>11}  {g.broken:>6}"
+            f"{'' if g.low > 0 else ' no gain'}  {g.fixed:>24}  {g.broken:>6}"
         )
-    # Its hits less its misses, halved: what lies over a coin.
+    # Questions with more hits less those with more misses, halved: what lies over a coin.
     low, high = 0.5 + told.judge.low / 2, 0.5 + told.judge.high / 2
-    lines.append(f"reward model: {told.judge_right:.1%} of {told.pairs} held-out pairs right ({low:.1%} to {high:.1%}); a coin 50%")
+    lines.append(
+        f"reward model: {told.judge_right:.1%} of the held-out pairs right (by question {low:.1%} to {high:.1%}; a coin 50%),"
+        f" {told.judge_right_of_mistakes:.1%} of the model's own mistakes"
+    )
     return "\n".join([*lines, f"{told.seconds:.0f} s"])
 
 
