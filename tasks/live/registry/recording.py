@@ -165,9 +165,18 @@ def _measured(workspace: Workspace, client: Any, run: str, commit: str, model_di
     points += [Metric(f"curves/{name}", value, at, step) for step, name, value in _curves(workspace, commit)]
     used, took = environment.of_training(workspace, model_digest)
     points += [Metric(f"system/{name}", value, at, step) for step, name, value in took]
+    points = list(_untold(client, run, points))
     for start in range(0, len(points), MOST_METRICS):
         client.log_batch(run, metrics=points[start : start + MOST_METRICS])
     _tags(client, run, used)
+
+
+def _untold(client: Any, run: str, points: Sequence[Any]) -> Iterator[Any]:
+    """Those that an earlier try did not tell: MLflow refuses a batch with a value of a model that it has already."""
+    told = {name: {0} for name in client.get_run(run).data.metrics}
+    for name in {p.key for p in points if p.step} & told.keys():
+        told[name] = {m.step for m in client.get_metric_history(run, name)}
+    return (p for p in points if p.step not in told.get(p.key, ()))
 
 
 def _params(client: Any, run: str, values: Mapping[str, Any]) -> None:
