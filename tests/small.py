@@ -41,6 +41,7 @@ for name, data in reports(made).items():
     Path("data/reports", name).write_bytes(data)
 rows = {"train": {"sft": said["rows"], "preference": 0}, "holdout": {"evaluation": 0}}
 Path("data/reports/build.json").write_bytes(canonical({"rows": rows}))
+Path("data/reports/curves.csv").write_bytes(b"step,metric,value\\n1,sft.loss,2.5\\n2,sft.loss,1.5\\n")
 Path("data/reports/verdict.json").write_bytes(canonical({"decision": "promote", "reasons": ["it is better"]}))
 '''
 PLOTS = yaml.safe_dump({"plots": yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]})
@@ -50,7 +51,7 @@ stages:
     cmd: python stage.py {ROOT}
     params: [build]
     deps: [data/frozen/said.json, stage.py]
-    outs: [data/curated, data/dataset]
+    outs: [data/curated, data/dataset, data/reports/curves.csv: {{cache: false}}]
     metrics:
       - data/reports/build.json: {{cache: false}}
       - data/reports/verdict.json: {{cache: false}}

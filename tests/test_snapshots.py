@@ -184,7 +184,7 @@ def test_dvc_compares_the_metrics_of_two_snapshots_and_plots_them(place: Workspa
     shown = json.loads(dvc(place.root, "plots", "show", "--json"))
     assert "errors" not in shown
     points = {name: json.dumps(drawn) for name, drawn in shown["data"].items()}
-    assert points.keys() == {"rows by table", "rows by slice", "balance", "agreement"}
+    assert points.keys() == {"rows by table", "rows by slice", "balance", "agreement", "training curves"}
     assert "sft train" in points["rows by table"] and '"de"' in points["rows by slice"] and "0.71" in points["agreement"]
     both = json.dumps(json.loads(dvc(place.root, "plots", "diff", "--json", *tags)))
     assert all(tag in both for tag in tags)
