@@ -292,8 +292,9 @@ def test_a_base_with_pickled_weights_alone_unpinned_or_changed_is_refused(base, 
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(Refused, match="pickle"):
         models.found(str(tmp_path / "pickled"), "")
-    with pytest.raises(Refused, match="commit"):
-        models.found("someone/model", "")
+    for branch in ("", "main"):
+        with pytest.raises(Refused, match="commit"):
+            models.found("someone/model", branch)
     with pytest.raises(Refused, match="digest"):
         models.found(str(base), "0" * 12)
     digest = models.found(str(base), "").digest

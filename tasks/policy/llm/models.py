@@ -9,6 +9,7 @@ No code of a model's repository is run (trust_remote_code), and nothing that is 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +33,7 @@ from tasks.policy.llm import AUTO, BF16, FULL, QLORA, LlmParams
 from tasks.policy.llm.exact import accelerated
 from tasks.records import canonical, digest
 
+COMMIT = re.compile("[0-9a-f]{40}")
 READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")  # of a model on the hub; no pickle, no code
 # For a base without a chat template of its own: no token that it does not know, and what the assistant says is marked.
 TEMPLATE = """{%- if tools %}tools:
@@ -81,7 +83,7 @@ def found(name: str, revision: str, near: Path | None = None) -> Base:
 
 
 def _fetched(name: str, revision: str) -> Path:
-    if not revision:
+    if not COMMIT.fullmatch(revision):
         raise Refused(
             f"the base {name!r} is no folder; of a model on the hub llm.revision must name a commit: a branch changes unseen",
             "set llm.revision, or llm.base to the folder of a model",
