@@ -280,10 +280,10 @@ def shown(told: Told) -> str:
             f"{'' if g.low > 0 else ' no gain'}  {g.fixed:>24}  {g.broken:>6}"
         )
     # Questions with more hits less those with more misses, halved: what lies over a coin.
-    low, high = 0.5 + told.judge.low / 2, 0.5 + told.judge.high / 2
+    share, low, high = (0.5 + x / 2 for x in (told.judge.difference, told.judge.low, told.judge.high))
     lines.append(
-        f"reward model: {told.judge_right:.1%} of the held-out pairs right (by question {low:.1%} to {high:.1%}; a coin 50%),"
-        f" {told.judge_right_of_mistakes:.1%} of the model's own mistakes"
+        f"reward model: right on {share:.1%} of the held-out questions ({low:.1%} to {high:.1%}; a coin 50%): on"
+        f" {told.judge_right:.1%} of all pairs, {told.judge_right_of_mistakes:.1%} of those that are the model's own mistakes"
     )
     return "\n".join([*lines, f"{told.seconds:.0f} s"])
 
