@@ -58,6 +58,8 @@ def after(*lines: str) -> str:
 
 
 def test_a_program_gets_the_folders_and_its_model_answers(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith("FLYWHEEL_REQUIRE_")]:
+        monkeypatch.delenv(name)  # what CI asks of the tests
     monkeypatch.setenv("FLYWHEEL_PROVIDER_KEY", "sk-secret")
     done = train(place, TRAINS)
     told = json.loads((place / "checkpoints/command/kept/told.json").read_text())

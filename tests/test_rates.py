@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 from pathlib import Path
 
 import orjson
@@ -10,7 +11,7 @@ import pytest
 
 from tasks.effort import ENOUGH, effort
 from tasks.errors import Refused
-from tasks.live import snapshot, status
+from tasks.live import status
 from tasks.live.labels import agreement, rates, write_rates
 from tasks.live.lake import Lake
 from tasks.live.pool import pool
@@ -26,6 +27,8 @@ N = 40
 def place(tmp_path: Path) -> Workspace:
     """Two answered batches: all is wrong in German and right in English; the detector `good` fires on German, `lot` anywhere."""
     made = workspace(tmp_path / "work")
+    for git in (["init", "--quiet", "--initial-branch=main"], ["commit", "--quiet", "--allow-empty", "--message=empty"]):
+        subprocess.run(["git", "-C", str(made.root), "-c", "user.name=test", "-c", "user.email=test@localhost", *git], check=True)
     lake = Lake(made.lake)
     names = [f"{batch}{k:02d}" for batch in "ab" for k in range(N)]
     german = {n for n in names if int(n[1:]) % 4 == 0}
@@ -71,8 +74,7 @@ def test_the_detectors_are_judged_on_the_audits(place: Workspace):
     assert found["good"].fired == 20
 
 
-def test_status_shows_the_rates_as_of_the_last_answers(place: Workspace, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(snapshot, "last", lambda _: None)  # a workspace made by hand is no git clone
+def test_status_shows_the_rates_as_of_the_last_answers(place: Workspace):
     assert status.read(place)["rates"] is None
     write_rates(place)
     document = orjson.loads(orjson.dumps(status.read(place)))
@@ -112,9 +114,8 @@ def judge_that(place: Workspace, names: list[str], wrong: set[str], least: int) 
     path.write_text(text)
 
 
-def test_a_judge_is_corrected_by_what_people_found_it_to_miss(place: Workspace, monkeypatch: pytest.MonkeyPatch):
+def test_a_judge_is_corrected_by_what_people_found_it_to_miss(place: Workspace):
     """It misses every fourth error and blames nobody; what nobody labelled is as wrong as the rest."""
-    monkeypatch.setattr(snapshot, "last", lambda _: None)
     names = [f"{batch}{k:02d}" for batch in "ab" for k in range(N)]
     others = [f"u{k:03d}" for k in range(400)]
     german = {n for n in names if int(n[1:]) % 4 == 0} | {n for n in others if int(n[1:]) % 4 == 0}
@@ -129,8 +130,7 @@ def test_a_judge_is_corrected_by_what_people_found_it_to_miss(place: Workspace, 
     assert "error rate by the judge, corrected" in status.as_text(status.read(place))
 
 
-def test_a_judge_beside_too_few_labels_has_no_rate(place: Workspace, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(snapshot, "last", lambda _: None)
+def test_a_judge_beside_too_few_labels_has_no_rate(place: Workspace):
     judge_that(place, [f"a{k:02d}" for k in range(N)], set(), least=50)
     assert math.isnan(rates(place, agreement(place).labels).judge.estimate.value)
     write_rates(place)
