@@ -4,8 +4,8 @@
         parts = [Glancing("1 of 7: 0c4f….parquet, row groups 0 to 11", …), …]
         for path in engine.run(glance, parts):      # in the order of the parts, whatever order they end in
 
-FLYWHEEL_ENGINE says which: nothing, or dask://HOST:PORT (dask+tls://HOST:PORT). It is environment and no setting, because it changes
-no byte: a function gets the names of files and gives small values or names of files, which workers read and write themselves.
+FLYWHEEL_ENGINE says which: nothing, or dask://HOST:PORT (dask+tls://HOST:PORT). It is environment and no setting, because it
+changes no byte: a function gets names of files and gives small values or names of files, which workers read and write themselves.
 """
 
 from __future__ import annotations
@@ -117,8 +117,10 @@ def _scratch(beside: Path | None, shared: bool) -> Iterator[Path]:
     root = Path(named) if named else beside if beside else here if here.is_dir() else None
     if root is None:
         if shared:
-            raise Refused("there is no workspace around the current folder, and workers need a folder that they see too",
-                          f"export {SCRATCH_VARIABLE}=DIR, a folder that is mounted on every worker under the same path")  # fmt: skip
+            raise Refused(
+                "there is no workspace in the current folder, and workers need a folder that they see too",
+                f"export {SCRATCH_VARIABLE}=DIR, a folder that is mounted on every worker under the same path",
+            )
         root = Path(tempfile.gettempdir())
     folder = (root / f".scratch-{uuid.uuid4().hex[:12]}.{os.getpid()}.tmp").absolute()
     folder.mkdir(mode=0o700, parents=True)

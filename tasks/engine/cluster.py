@@ -97,7 +97,9 @@ class Cluster:
             raise Refused(f"the Dask scheduler at {self._address} went away: {e}", AGAIN, UNEXPECTED) from e
 
     def _submit(self, work: Callable[[P], R], part: P, key: str) -> Future:
-        return self._client.submit(_checked, work, part, self._ours, str(self.folder), self._address, key=key, pure=False)
+        return self._client.submit(
+            _checked, work, part, self._ours, str(self.folder), self._address, key=key, pure=False
+        )
 
     def _threads(self) -> int:
         """How many partitions the workers of this moment can work on at once."""
