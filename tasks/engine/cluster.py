@@ -78,7 +78,7 @@ class Cluster:
                     while waiting and room > 0:
                         number, room = waiting.popleft(), room - 1
                         working[self._submit(work, parts[number], f"{step}-{number}")] = number
-                    finished = _finished(working)
+                    finished = self._finished(working)
                 for future in finished:
                     number = working.pop(future)
                     done[number] = self._result(future, parts[number])
@@ -111,6 +111,14 @@ class Cluster:
                           f"start some: dask worker {self._address} --nthreads 1; {HERE}", UNEXPECTED)  # fmt: skip
         return threads
 
+    def _finished(self, working: dict[Future, int]) -> list[Future]:
+        if not working:
+            time.sleep(LOOK_S)  # for workers to come
+            return []
+        with contextlib.suppress(TimeoutError), self._client.as_current():
+            return list(wait(list(working), timeout=LOOK_S, return_when="FIRST_COMPLETED").done)
+        return []
+
     def _result(self, future: Future, part: Part) -> Any:
         with self._reached():
             error = future.exception()
@@ -129,15 +137,6 @@ class Cluster:
         if not isinstance(error, Refused):
             error.add_note(f"in the partition {part.name}")
         raise error
-
-
-def _finished(working: dict[Future, int]) -> list[Future]:
-    if not working:
-        time.sleep(LOOK_S)  # for workers to come
-        return []
-    with contextlib.suppress(TimeoutError):
-        return list(wait(list(working), timeout=LOOK_S, return_when="FIRST_COMPLETED").done)
-    return []
 
 
 def _checked(work: Callable[[P], R], part: P, asked: Likeness, folder: str, address: str) -> R:
