@@ -1,4 +1,4 @@
-"""The engine: on a cluster as in this process, to the row; a lost worker loses nothing, one that would compute otherwise is refused."""
+"""The engine: on a cluster as here, to the row; a lost worker loses nothing, and one that would compute otherwise is refused."""
 
 from __future__ import annotations
 
