@@ -212,6 +212,7 @@ def main() -> int:
     if options.job:
         print(json.dumps(job(options.job)))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that namespaces and files go
     found = compare(options.interactions, options.texts)
     print(json.dumps(found, indent=2) if options.json else table(found))
     return 0 if found["identical"] else 1

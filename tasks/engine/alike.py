@@ -26,7 +26,7 @@ class Likeness:
     def differs(self, other: Likeness) -> str:
         """What is different there, in words; '' nothing."""
         ours, theirs = asdict(self), asdict(other)
-        packages = [f"{a}, not {b}" for a, b in zip(self.packages, other.packages, strict=True) if a != b]
+        packages = [f"{b}, not {a}" for a, b in zip(self.packages, other.packages, strict=True) if a != b]
         named = [f"{k} {theirs[k]}, not {ours[k]}" for k in ("python", "code") if ours[k] != theirs[k]]
         return "; ".join([*packages, *named])
 
