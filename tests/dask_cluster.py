@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from tasks.engine import Engine, Part
 from tests.imports import ROOT
 
 
@@ -107,6 +109,37 @@ def dying(mark: Path | None, always: bool = False) -> None:
     if mark is not None and (always or not mark.exists()):
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class Mortal:
+    """A part, and the work on it, that kills whoever takes it first."""
+
+    part: Part
+    work: Callable[[Any], Any]
+    mark: Path
+
+    @property
+    def name(self) -> str:
+        return self.part.name
+
+
+def mortal(part: Mortal) -> Any:
+    dying(part.mark)
+    return part.work(part.part)
+
+
+class Deadly:
+    """An engine of which, in each step, the worker that takes the first part dies over it."""
+
+    def __init__(self, engine: Engine, folder: Path):
+        self.folder, self.part_bytes, self._engine, self._marks = engine.folder, engine.part_bytes, engine, folder
+
+    def run(self, work, parts):
+        marks = [self._marks / f"{work.__name__}-{k}" for k in range(len(parts))]
+        for mark in marks[1:]:
+            mark.touch()
+        return self._engine.run(mortal, [Mortal(p, work, m) for p, m in zip(parts, marks, strict=True)])
 
 
 def texts_or_death(texts: list[str], mark: Path) -> list[str]:

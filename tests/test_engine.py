@@ -17,10 +17,11 @@ from tasks.collapse import collapse
 from tasks.engine import InProcess, opened, whole
 from tasks.engine.alike import Likeness, likeness
 from tasks.errors import Refused
+from tasks.live.detection import detected
 from tasks.live.erasure.litter import TEMPORARY
 from tasks.live.lake import Lake
 from tasks.live.mining import mine
-from tests.dask_cluster import Cluster, Squaring, free_port, running, square, texts_or_death
+from tests.dask_cluster import Cluster, Deadly, Squaring, free_port, running, square, texts_or_death
 from tests.handmade import workspace
 from tests.imports import ROOT
 
@@ -130,17 +131,42 @@ def test_near_duplicates_on_a_cluster_are_those_found_here_though_a_worker_dies(
         assert [p.poll() for p in cluster.processes].count(None) == 2, "a worker died, the other one did its work"
 
 
+@pytest.fixture(scope="module")
+def reviving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two workers that come back when they die."""
+    with running(tmp_path_factory.mktemp("reviving"), workers=2, nanny=True) as cluster:
+        yield cluster
+
+
 @pytest.mark.slow
-def test_a_part_that_kills_every_worker_is_named_and_not_tried_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with running(tmp_path / "cluster", workers=2, nanny=True) as cluster:
-        monkeypatch.setenv("FLYWHEEL_ENGINE", cluster.engine)
-        parts = [Squaring(0), Squaring(1), Squaring(2, tmp_path / "mark", always=True), Squaring(3)]
+def test_detection_loses_nothing_though_a_worker_dies_in_each_of_its_steps(
+    reviving: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = []
+    for k, address in enumerate(("", reviving.engine)):
+        monkeypatch.setenv("FLYWHEEL_ENGINE", address)
+        monkeypatch.setenv("FLYWHEEL_PART_MB", "0.2")
+        place = workspace(tmp_path / str(k))
+        write_lake(place.lake, 400, files=2, group_rows=100)
         with opened() as engine:
-            with pytest.raises(Refused, match="2 workers died over the partition number 2;") as refused:
-                list(engine.run(square, parts))
-            assert "FLYWHEEL_PART_MB" in refused.value.what_to_do
-            # And the cluster goes on with others.
-            assert list(engine.run(square, [Squaring(k) for k in range(5, 9)])) == [25, 36, 49, 64]
+            detected(place, Lake(place.lake), Deadly(engine, tmp_path) if address else engine)
+        found.append(Lake(place.lake).query("SELECT * FROM signals ORDER BY signal_id").to_pylist())
+    assert found[0] == found[1] and len(found[0]) > 200
+    assert {p.name for p in tmp_path.glob("*-0")} == {"glance-0", "lend-0", "detect-0"}, "each step did lose a worker"
+
+
+@pytest.mark.slow
+def test_a_part_that_kills_every_worker_is_named_and_not_tried_for_ever(
+    reviving: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FLYWHEEL_ENGINE", reviving.engine)
+    parts = [Squaring(0), Squaring(1), Squaring(2, tmp_path / "mark", always=True), Squaring(3)]
+    with opened() as engine:
+        with pytest.raises(Refused, match="2 workers died over the partition number 2;") as refused:
+            list(engine.run(square, parts))
+        assert "FLYWHEEL_PART_MB" in refused.value.what_to_do
+        # And the cluster goes on with others.
+        assert list(engine.run(square, [Squaring(k) for k in range(5, 9)])) == [25, 36, 49, 64]
 
 
 @pytest.mark.slow
