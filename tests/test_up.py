@@ -191,7 +191,8 @@ def approve_in_browser(prefect: str) -> None:
 
 
 def flow_runs(prefect: str) -> list[dict[str, Any]]:
-    return call(prefect, "/flow_runs/filter", {"limit": 200, "sort": "START_TIME_DESC"})
+    begun = {"state": {"type": {"not_any_": ["SCHEDULED"]}}}
+    return call(prefect, "/flow_runs/filter", {"limit": 200, "sort": "START_TIME_DESC", "flow_runs": begun})
 
 
 def failed(prefect: str) -> list[str]:
