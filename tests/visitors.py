@@ -18,13 +18,14 @@ class Visitors:
 
     def __init__(self, place: Workspace, page: str, seed: int, aside: Path):
         self._place, self._page, self._aside = place, page, aside
-        self._company = Company(aside, place.state / "demo", seed)  # whose answer files stay aside
+        self._seed = seed
         self._sessions: dict[str, httpx.Client] = {}
         self._given: set[Path] = set()
 
     def answer(self, folder: Path) -> int:
         """Answer whatever this batch asks and nobody has answered; returns how many answers the page took."""
-        self._company.annotate(folder, response_ids(self._place, folder.name))
+        # A company of its own each time, which knows all that was served by now; its answer files stay aside.
+        Company(self._aside, self._place.state / "demo", self._seed).annotate(folder, response_ids(self._place, folder.name))
         asks = {
             (row["candidate_id"], row["kind"], round_.stem): row["ask_id"]
             for round_ in folder.glob("batch*.jsonl")
