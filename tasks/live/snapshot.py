@@ -228,6 +228,13 @@ def _log_changes(workspace: Workspace, tag: str, decision: str) -> str:
     return line
 
 
+def newest_change(workspace: Workspace) -> str:
+    """The entry of the newest snapshot in data/CHANGELOG.md; '' before the first."""
+    text = workspace.changelog.read_text(encoding="utf-8") if workspace.changelog.is_file() else ""
+    _, heading, rest = text.partition("\n## ")
+    return f"{heading.strip()} {rest.partition(chr(10) + '## ')[0].strip()}" if heading else ""
+
+
 def _refuse_elsewhere(workspace: Workspace, tag: str, commit: str) -> None:
     branch = _git(workspace.root, "rev-parse", "--abbrev-ref", "HEAD")
     if not _git(workspace.root, "branch", "--contains", commit, "--list", branch):

@@ -73,7 +73,7 @@ class Supervisor:
                 known.write(self.workspace, self.known)
                 if self.known.healthy and not told:
                     told = True
-                    self.say(addresses(self.known))
+                    self.say(listed(self.known))
                 self._pause(CALM_S if self.known.healthy else EVERY_S)
         finally:
             self.stop()
@@ -234,7 +234,7 @@ def trouble(service: Service) -> str:
         return f"{service.health}: {getattr(e, 'reason', e)}"
 
 
-def addresses(found: Known) -> str:
+def listed(found: Known) -> str:
     """What is where, a line a service, for people."""
     purpose = {
         "prefect": "flow runs, artifacts, approvals", "mlflow": "trainings and models", "receiver": "takes OpenTelemetry logs",
