@@ -219,9 +219,10 @@ def progress(subject: str, steps: Sequence[str]) -> Iterator[str]:
     update_progress_artifact(shown, progress=100.0, description=f"all {len(steps)} done")
 
 
-def changed(entry: str) -> None:
-    """What the newest snapshot changed in the data: its entry of the changelog."""
-    create_markdown_artifact(key="data-diff", markdown=entry, description="What changed in the dataset since the snapshot before")
+def changed(tag: str, entry: str) -> None:
+    """What a snapshot changed in the data: its entry of the changelog."""
+    description = "What changed in the dataset since the snapshot before"
+    create_markdown_artifact(key="data-diff", markdown=f"**{tag}**\n\n{entry}", description=description)
 
 
 def links(tag: str, commit: str, version: str, url: dict[str, str]) -> None:

@@ -67,7 +67,7 @@ def _watched(place: Workspace, stage: str) -> bool:
 def publish_snapshot(workspace: Path) -> snapshot.Snapshot:
     place = find(workspace)
     published = snapshot.publish(place)
-    artifacts.changed(snapshot.newest_change(place))
+    artifacts.changed(published.tag, snapshot.change_of(place, published.tag))
     artifacts.verdict(snapshot.report(place, "verdict"))
     return published
 

@@ -228,11 +228,11 @@ def _log_changes(workspace: Workspace, tag: str, decision: str) -> str:
     return line
 
 
-def newest_change(workspace: Workspace) -> str:
-    """The entry of the newest snapshot in data/CHANGELOG.md; '' before the first."""
+def change_of(workspace: Workspace, tag: str) -> str:
+    """The entry of a snapshot in data/CHANGELOG.md, without its heading; '' where there is none."""
     text = workspace.changelog.read_text(encoding="utf-8") if workspace.changelog.is_file() else ""
-    _, heading, rest = text.partition("\n## ")
-    return f"{heading.strip()} {rest.partition(chr(10) + '## ')[0].strip()}" if heading else ""
+    entries = text.split("\n## ")[1:]
+    return next((e.partition("\n")[2].strip() for e in entries if e.startswith(tag)), "")
 
 
 def _refuse_elsewhere(workspace: Workspace, tag: str, commit: str) -> None:
