@@ -1,8 +1,8 @@
 """The flows that schedules, events and workers start (flows/deploy.py says when): each does whatever is ready and ends.
 
-Where another process holds what a flow needs, the flow run waits for some minutes, and then ends as Skipped: the next one finds what was
-left. Where a server of the
-outside world does not answer, the task tries again, at growing intervals that differ, so that all don't come back at once.
+Where another process holds what a flow needs, the flow run waits for some minutes, and then ends as Skipped: the next one finds what
+was left. Where a server of the outside world does not answer, the task tries again, at growing intervals that differ, so that all
+don't come back at once.
 """
 
 # No `from __future__ import annotations` here: Prefect checks the parameters of a deployed flow by its annotations, as types.
@@ -21,7 +21,6 @@ from flows import annotate, collect, promote, retrain, turn, upkeep
 from tasks.errors import BUSY, UNEXPECTED, Refused
 from tasks.live.freeze import new_labels
 from tasks.live.workspace import find, quiet_environment
-
 
 WAIT_S = 600.0  # for who holds what this needs: a daily flow must not lose its day to one that takes a minute
 AGAIN_S = (2.0, 10.0)
