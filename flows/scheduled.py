@@ -1,6 +1,6 @@
 """The flows that schedules, events and workers start (flows/deploy.py says when): each does whatever is ready and ends.
 
-Where another process holds what a flow needs, the flow run waits for some minutes, and then ends as Skipped: the next one finds what
+Where another process holds what a flow needs, the flow run waits some minutes, and then ends as Skipped: the next one finds what
 was left. Where a server of the outside world does not answer, the task tries again, at growing intervals that differ, so that all
 don't come back at once.
 """
