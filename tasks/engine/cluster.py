@@ -41,7 +41,8 @@ def cluster(address: str, folder: Path, part_bytes: int) -> Iterator[Cluster]:
         client = Client(address, timeout=CONNECT_S, set_as_default=False, name="flywheel")
     except (OSError, TimeoutError, ValueError) as e:
         why = f"no Dask scheduler answers at {address}: {e}".rstrip(": ")
-        raise Refused(why, f"start one (dask scheduler), correct {VARIABLE}, {HERE}") from e
+        fix = f"start one (dask scheduler), correct {VARIABLE} (dask+tls:// where it asks for certificates), {HERE}"
+        raise Refused(why, fix) from e
     try:
         engine = Cluster(client, address, folder, part_bytes)
         engine.look()
