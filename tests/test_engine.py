@@ -170,6 +170,30 @@ def test_a_part_that_kills_every_worker_is_named_and_not_tried_for_ever(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("process", "told"), [(0, "went away"), (1, "has had no worker for 1 seconds")])
+def test_who_is_gone_for_good_is_told_and_not_waited_for(process: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tasks.engine.cluster.NOBODY_S", 1)
+    with running(tmp_path / "cluster", workers=1) as cluster:
+        monkeypatch.setenv("FLYWHEEL_ENGINE", cluster.engine)
+        with opened() as engine:
+            results = engine.run(square, [Squaring(k) for k in range(3000)])
+            assert next(results) == 0
+            cluster.processes[process].kill()
+            with pytest.raises(Refused, match=told):
+                list(results)
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_see_the_folder_says_so(cluster: Cluster, scratch: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FLYWHEEL_ENGINE", cluster.engine)
+    with opened() as engine:
+        engine.folder.rename(scratch / "elsewhere")
+        with pytest.raises(Refused, match="does not see the folder") as refused:
+            list(engine.run(square, [Squaring(1)]))
+    assert "mount the workspace" in refused.value.what_to_do
+
+
+@pytest.mark.slow
 def test_a_worker_with_other_code_is_refused_when_it_is_there_and_when_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     other = tmp_path / "other"
     for room in ("tasks", "tests", "benchmarks"):

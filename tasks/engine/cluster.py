@@ -7,6 +7,7 @@ are, and Prefect sees one step and not thousands.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import time
 import uuid
@@ -37,6 +38,7 @@ AGAIN = "start it again, then the same command again; nothing was lost"
 @contextlib.contextmanager
 def cluster(address: str, folder: Path, part_bytes: int) -> Iterator[Cluster]:
     """Connected, with the workers of this moment looked at. Raises Refused."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is told as a refusal
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False, name="flywheel")
     except (OSError, TimeoutError, ValueError) as e:
@@ -95,7 +97,8 @@ class Cluster:
         try:
             yield
         except (OSError, TimeoutError, CancelledError) as e:
-            raise Refused(f"the Dask scheduler at {self._address} went away: {e}", AGAIN, UNEXPECTED) from e
+            said = (str(e) or type(e).__name__).splitlines()[0].rstrip(":")
+            raise Refused(f"the Dask scheduler at {self._address} went away: {said}", AGAIN, UNEXPECTED) from e
 
     def _submit(self, work: Callable[[P], R], part: P, key: str) -> Future:
         return self._client.submit(
