@@ -22,6 +22,7 @@ from flows import (
     export_cli,
     lineage_cli,
     promotion_cli,
+    report_cli,
     review_cli,
     serve_cli,
     train_cli,
@@ -84,6 +85,7 @@ app.command()(review_cli.review)
 app.command()(export_cli.export)
 app.command()(diff_cli.diff)
 app.command()(dossier_cli.dossier)
+app.command()(report_cli.report)
 app.command()(lineage_cli.why)
 app.command()(erase_cli.erase)
 app.command()(train_cli.advise)
