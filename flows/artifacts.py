@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from flows import gate
 from flows.people import annotator_row, audited_text, money, reliability_text, share
@@ -218,3 +219,9 @@ def champions(entries: Sequence[Entry]) -> None:
     """Who was champion, when, why and by whom, the newest first."""
     rows = [{"at": e.at, "what": e.action, "version": e.version, "snapshot": e.snapshot, "by": e.by, "why": e.why} for e in entries]
     create_table_artifact(key="champions", table=rows[::-1], description="What was champion, and what people were asked about it")
+
+
+def report(index: Path) -> None:
+    """Where the turns are told: a page of its own each, and what waits for a person."""
+    description = f"What each turn did, what it cost and what it needs: {index}"
+    create_link_artifact(key="report", link=index.as_uri(), link_text="The turns", description=description)

@@ -230,6 +230,7 @@ def turn(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
         *(f"           {r}" for r in (done.retrained.reasons if done.retrained else [])),
         *([f"           record pending: {done.retrained.pending}"] if done.retrained and done.retrained.pending else []),
         f"promoted   {promotion_cli.done_text(done.promoted, done.asked)}",
+        f"report     {done.report or f'not written: {done.untold}'}",
     ]
     show(as_json, document, "\n".join(lines))
     if done.retrained and done.retrained.new and done.retrained.decision == "refuse":

@@ -54,12 +54,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What people gave up to a snapshot. `errors` are those that they agree on; costs follow from the prices in params.yaml."""
+    """What people gave up to a snapshot. `errors` are those that they agree on; costs follow from the prices in params.yaml:
+    `answer_cost` of the questions whether an answer is right, by which errors are found, `cost` of all questions."""
 
     answers: int
     labels: int
     errors: int
     cost: float
+    answer_cost: float
     cost_per_error: float
 
 

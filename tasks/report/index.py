@@ -99,7 +99,9 @@ def _turns(main: Element, turns: Sequence[Mapping[str, Any]]) -> None:
         for t in newest
     ]  # fmt: skip
     titles = ["turn", "decision", "made", "error rate", "interval", "new labels", "errors found", "cost", "cost an error", "more"]
-    for cells, t in zip(stacked(part, titles, rows, {3, 4, 5, 6, 7, 8}), newest, strict=True):
+    made = stacked(part, titles, rows, {3, 4, 5, 6, 7, 8})
+    list(part.iter("table"))[-1].set("class", "stack turns")
+    for cells, t in zip(made, newest, strict=True):
         first, second, *_, last = list(cells)
         SubElement(first, "a", {"href": quote(t["page"])}).text = f"Turn {t['number']}"
         said = str(t["decision"])

@@ -29,6 +29,7 @@ ol.steps{margin:0;padding:0;list-style:none}.card pre{margin:4px 0 0;white-space
 font:.85rem/1.5 ui-monospace,monospace;background:var(--back);border-radius:4px;padding:4px 8px}
 .card.step p{margin:0}.card.step{border-left-color:var(--info);padding:10px 16px}
 p.said{margin:2px 0 0;color:var(--soft);font-style:italic;font-weight:400;overflow-wrap:anywhere}
+.tag{white-space:nowrap}@media(min-width:601px){.turns td{white-space:nowrap}}
 .words td:first-child{white-space:normal;overflow-wrap:anywhere}
 @media(max-width:600px){table.words td:first-child{display:block}table.stack td.words{display:block;text-align:left}}
 """
@@ -170,7 +171,9 @@ def _helped(part: Element, document: Mapping[str, Any]) -> bool:
     if report.get("method") == "none":
         text(part, "p", f"It was not looked into: {report.get('reason', 'unknown')}.", "soft")
         return True
-    return helped(part, Evidence(tag="", digest="", commit="", made="", reports={"attribution": report}))
+    names = {f["id"]: f["name"] for f in document["failures"]}
+    rows = [{**r, "group": names.get(r.get("group"), r.get("group"))} for r in report.get("rows", ())]
+    return helped(part, Evidence(tag="", digest="", commit="", made="", reports={"attribution": {**report, "rows": rows}}))
 
 
 def _made(part: Element, document: Mapping[str, Any]) -> bool:

@@ -12,9 +12,9 @@ from tasks.dossier.told import UNKNOWN, count, known, percent
 from tasks.fates import BORN, FIXED, GROWING, REGRESSED, SHRINKING
 from tasks.page import text
 
-MOST = 15  # clusters of a page; of those that changed all are shown
+MOST = 8  # clusters that changed, and of the others
 CLAUSES = 8
-STATES = {BORN: "warning", GROWING: "warning", REGRESSED: "critical", FIXED: "good", SHRINKING: "good"}
+STATES = {REGRESSED: "critical", GROWING: "warning", FIXED: "good", SHRINKING: "good", BORN: "warning"}
 
 
 def rates(part: Element, document: Mapping[str, Any]) -> bool:
@@ -53,7 +53,17 @@ def failures(part: Element, document: Mapping[str, Any]) -> bool:
     counts = {state: sum(f["state"] == state for f in fresh) for state in STATES}
     said = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     text(part, "p", f"In this turn: {said or 'no cluster changed'}. Failures that look alike are one cluster.", "soft")
-    shown = [*fresh, *(f for f in found if not f["fresh"])][: max(MOST, len(fresh))]
+    order = list(STATES)
+    _clusters(part, "Changed in this turn", sorted(fresh, key=lambda f: (order.index(f["state"]), -f["share"])))
+    _clusters(part, "The commonest of the others", [f for f in found if not f["fresh"]])
+    return True
+
+
+def _clusters(part: Element, title: str, found: Sequence[Mapping[str, Any]]) -> None:
+    if not found:
+        return
+    text(part, "h3", title)
+    shown = found[:MOST]
     rows = [
         ["", "", percent(f["share"]), f"{count(f['count'])} of {count(f['window'])}", _points(f["trend"]),
          f"{f['answered']} of {f['known']}"]
@@ -66,10 +76,9 @@ def failures(part: Element, document: Mapping[str, Any]) -> bool:
         text(cells[0], "span", f["name"])
         text(cells[0], "p", f["example"], "said")
         text(cells[1], "span", f["state"], f"tag {STATES[f['state']]}" if f["fresh"] and f["state"] in STATES else "soft")
-    if len(found) > len(shown):
-        text(part, "p", f"and {len(found) - len(shown):,} smaller ones", "soft")
     _words(part)
-    return True
+    if len(found) > len(shown):
+        text(part, "p", f"and {len(found) - len(shown):,} more", "soft")
 
 
 def people(part: Element, document: Mapping[str, Any]) -> bool:
@@ -152,7 +161,7 @@ def events(part: Element, document: Mapping[str, Any]) -> bool:
 
 
 def happened(part: Element, found: Sequence[Mapping[str, Any]]) -> None:
-    rows = [[e["what"], e["at"], e["version"], e["snapshot"], e["by"], e["why"]] for e in found]
+    rows = [[e["what"], e["at"][:16].replace("T", "\u00a0"), e["version"], e["snapshot"], e["by"], e["why"]] for e in found]
     stacked(part, ["what", "at", "version", "snapshot", "by", "why"], rows)
     _words(part)
 
@@ -163,7 +172,7 @@ def _words(part: Element) -> None:
 
 
 def _points(value: Any) -> str:
-    return f"{100 * value:+.1f} points" if known(value) else UNKNOWN
+    return f"{round(100 * value, 1) + 0.0:+.1f} points" if known(value) else UNKNOWN  # and no minus before 0.0
 
 
 def _cost(value: Any) -> str:
@@ -179,8 +188,8 @@ def _gained(total: Mapping[str, Any], before: Mapping[str, Any] | None, key: str
 
 
 def _cost_per_error(total: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
-    """Of this turn's errors alone, by all that this turn cost."""
-    if before is None or not all(known(x[k]) for x in (total, before) for k in ("cost", "errors")):
+    """Of this turn's errors alone."""
+    if before is None or not all(known(x[k]) for x in (total, before) for k in ("answer_cost", "errors")):
         return UNKNOWN
     errors = total["errors"] - before["errors"]
-    return _cost((total["cost"] - before["cost"]) / errors) if errors > 0 else UNKNOWN
+    return _cost((total["answer_cost"] - before["answer_cost"]) / errors) if errors > 0 else UNKNOWN

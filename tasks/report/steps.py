@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tasks.dossier.gate import compared
 from tasks.fates import FIXED, REGRESSED
-from tasks.report import Failure, Step, Turn
+from tasks.report import Detector, Failure, Step, Turn
 
 CLUSTERS, CLAUSES, GROUPS = 3, 3, 3  # of each so many: a list that nobody finishes helps nobody
 DISPUTED = 0.1  # lower bound of the share of questions that people disagree about, from which a clause is worth a rewording
@@ -30,11 +30,12 @@ def _back(turn: Turn) -> Iterator[Step]:
 
 
 def _gate(turn: Turn) -> Iterator[Step]:
-    decision, reasons = turn.verdict.get("decision"), "; ".join(map(str, turn.verdict.get("reasons", ())))
+    # The first reason up to its numbers: they stand beside the decision.
+    decision, reason = turn.verdict.get("decision"), next((str(r).split(",")[0] for r in turn.verdict.get("reasons", ())), "")
     if decision == "refuse":
-        yield Step("Find out what became worse", f"The gate refused: {reasons}.", f"flywheel dossier {turn.tag} --with-examples")
+        yield Step("Find out why the gate refused", f"It said: {reason}.", f"flywheel dossier {turn.tag} --with-examples")
     elif decision == "inconclusive":
-        yield Step("Have more questions answered", f"The gate could not decide: {reasons}.", "flywheel review")
+        yield Step("Have more questions answered", f"The gate could not decide: {reason}.", "flywheel review")
     for row in compared(turn.verdict):
         if row.role == "slice" and row.state == "worse":
             why = f"Right answers there moved by {100 * row.difference:+.1f} points on {row.n:,.0f} sealed prompts."
@@ -53,7 +54,7 @@ def _people(turn: Turn) -> Iterator[Step]:
     if turn.people is None:
         return
     for p in turn.people.doubted:
-        yield Step(f"Talk to {p.name}", f"The answers look {p.verdict}: {p.why}.", "flywheel label")
+        yield Step(f"Talk to {p.name}", f"What {p.name} answers is called {p.verdict}: {p.why}.", "flywheel label")
     for c in [c for c in turn.people.clauses if c.low >= DISPUTED][:CLAUSES]:
         kind, _, number = c.guideline.partition("/")
         newer = f"data/guidelines/{kind}-{int(number) + 1 if number.isdigit() else 'NEXT'}.md"
@@ -66,17 +67,18 @@ def _data(turn: Turn) -> Iterator[Step]:
     if turn.data is not None and turn.data.failed:
         why = f"{len(turn.data.failed)} expectations are not met, as {turn.data.failed[0]}."
         yield Step("Read what validation found", why, f"git show {turn.tag}:data/reports/validation.md")
-    rows = turn.attribution.get("rows", ()) if isinstance(turn.attribution, dict) else ()
+    names, rows = {f.id: f.name for f in turn.failures}, turn.attribution.get("rows", ())
     for r in [r for r in rows if r.get("verdict") == HURT][:GROUPS]:
         why = f"The model answers better without its {r.get('rows', 0):,} rows."
-        yield Step(f"Look at the rows of {r.get('by')} {r.get('group')}", why, f"flywheel dossier {turn.tag}")
+        group = names.get(str(r.get("group")), r.get("group"))
+        yield Step(f"Look at the rows of {r.get('by')} {group}", why, f"flywheel dossier {turn.tag}")
 
 
 def _later(turn: Turn) -> Iterator[Step]:
-    for d in turn.detectors:
-        lift = "unknown" if math.isnan(d.lift) else f"{d.lift:.2f} ({d.low:.2f} to {d.high:.2f})"
-        why = f"It is {d.verdict}: what it fires on is wrong {lift} times as often as all traffic."
-        yield Step(f"Do not rely on the detector {d.name}", why, "flywheel status")
+    if turn.detectors:
+        lifts = [f"{d.name} {_lift(d)} times ({d.verdict})" for d in turn.detectors]
+        why = f"What they fire on is wrong so many times as often as all traffic: {', '.join(lifts)}."
+        yield Step(f"Do not rely on {', '.join(d.name for d in turn.detectors)}", why, "flywheel status")
     if turn.missing:
         why = "; ".join(f"{method}: {lacks}" for method, lacks in turn.missing)
         yield Step("Collect what other ways of training lack", f"{why}.", "flywheel advise")
@@ -84,6 +86,10 @@ def _later(turn: Turn) -> Iterator[Step]:
 
 def _share(f: Failure) -> str:
     return f"{f.share:.1%} ({f.count:,} of {f.window:,})"
+
+
+def _lift(d: Detector) -> str:
+    return "unknown" if math.isnan(d.lift) else f"{d.lift:.2f} ({d.low:.2f} to {d.high:.2f})"
 
 
 def _answered(f: Failure) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from tasks.dossier.told import percent
 from tasks.live import registry, status
 from tasks.live.kept import Tagged
 from tasks.live.lake import Lake
@@ -30,7 +31,10 @@ def now(
     lake, found = Lake(workspace.lake), status.read(workspace)
     counts = lake.query(SINCE, {"since": (newest.time + 1) * 1_000_000 if newest else 0}).to_pylist()[0]
     batches = lake.query(BATCHES).to_pylist()
+    rates = _rates(workspace, found["rates"], batches)
+    newest_rate = next((r for r in reversed(rates) if r["value"] is not None), None)
     facts = [
+        ("error rate, newest batch that was answered", percent(newest_rate["value"] if newest_rate else None)),
         ("answers that came since", counts["answers"]), ("interactions that no batch has looked at", counts["unsent"]),
         ("batches without an answer", len(found["batches_unanswered"])), ("champion's version", _champion(workspace)),
     ]  # fmt: skip
@@ -43,7 +47,7 @@ def now(
         "waits": [asdict(s) for s in _waits(workspace, found, document)],
         "next": document.get("next", []),
         "events": [asdict(e) for e in events(workspace, moment(newest.time) if newest else "")],
-        "rates": _rates(workspace, found["rates"], batches),
+        "rates": rates,
         "turns": list(turns),
     })  # fmt: skip
 

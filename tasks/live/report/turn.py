@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from tasks.agreement import AgreementParams, aggregate
+from tasks.agreement import ANSWER, AgreementParams, aggregate
 from tasks.changes import Changes, Flips, summary
 from tasks.earning import STOPPED, WORTHLESS
 from tasks.errors import Refused
@@ -126,7 +126,7 @@ def _microseconds(at: str) -> float:
 def _earlier(workspace: Workspace, objects: Kept, before: Tagged | None, gone: list[str]) -> Spent | None:
     """What had been spent by the snapshot before; nothing had been by the one before the first."""
     if before is None:
-        return Spent(0, 0, 0, 0.0, math.nan)
+        return Spent(0, 0, 0, 0.0, 0.0, math.nan)
     then = AsOf(workspace, objects, before)
     try:
         heard = then.heard()
@@ -138,7 +138,8 @@ def _earlier(workspace: Workspace, objects: Kept, before: Tagged | None, gone: l
 
 def _spent(found: quality.Quality, heard: quality.Heard | int) -> Spent:
     answers = heard if isinstance(heard, int) else len(heard.answers)
-    return Spent(answers, sum(k.settled for k in found.kinds), found.errors, found.cost, found.cost_per_error)
+    on_answers = round(sum(k.cost for k in found.kinds if k.kind == ANSWER), 2)
+    return Spent(answers, sum(k.settled for k in found.kinds), found.errors, found.cost, on_answers, found.cost_per_error)
 
 
 def _people(found: quality.Quality, answers: int, before: Spent | None) -> People:
