@@ -105,7 +105,7 @@ def _turns(main: Element, turns: Sequence[Mapping[str, Any]]) -> None:
         first, second, *_, last = list(cells)
         SubElement(first, "a", {"href": quote(t["page"])}).text = f"Turn {t['number']}"
         said = str(t["decision"])
-        text(second, "span", TITLES.get(said, said).lower(), f"tag {said if said in TITLES else ''}")
+        text(second, "span", TITLES.get(said, said).lower(), f"tag {said}" if said in TITLES else "")
         SubElement(last, "a", {"href": quote(t["page"])}).text = t["tag"]
         if t["dossier"]:
             text(last, "span", " · ")

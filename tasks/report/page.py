@@ -14,7 +14,7 @@ from tasks.dossier import Evidence
 from tasks.dossier.page import STYLE as DOSSIER
 from tasks.dossier.page import TITLES, gate
 from tasks.dossier.parts import helped
-from tasks.dossier.told import count, known, percent
+from tasks.dossier.told import count, known, number, percent
 from tasks.page import begin, finish, text
 from tasks.report.parts import data, events, failures, people, rates
 from tasks.verdict import REFUSE
@@ -29,7 +29,8 @@ ol.steps{margin:0;padding:0;list-style:none}.card pre{margin:4px 0 0;white-space
 font:.85rem/1.5 ui-monospace,monospace;background:var(--back);border-radius:4px;padding:4px 8px}
 .card.step p{margin:0}.card.step{border-left-color:var(--info);padding:10px 16px}
 p.said{margin:2px 0 0;color:var(--soft);font-style:italic;font-weight:400;overflow-wrap:anywhere}
-.tag{white-space:nowrap}@media(min-width:601px){.turns td{white-space:nowrap}}
+main{overflow-wrap:anywhere}th{overflow-wrap:normal}.tag{white-space:nowrap}
+@media(min-width:601px){.turns td:nth-child(3){white-space:nowrap}}
 .words td:first-child{white-space:normal;overflow-wrap:anywhere}
 @media(max-width:600px){table.words td:first-child{display:block}table.stack td.words{display:block;text-align:left}}
 """
@@ -104,6 +105,9 @@ def _head(main: Element, document: Mapping[str, Any]) -> None:
         text(listed, "li", _sentence(str(reason)))
     if not verdict:
         text(card, "p", "This snapshot has no verdict.")
+    if "look" in verdict:
+        level = f"; it took p below {number(verdict['level'], 2)}" if "level" in verdict else ""
+        text(card, "p", f"This was look number {verdict['look']} at the sealed prompts{level}.", "soft")
     for gone in document["gone"]:
         text(card, "p", f"Not to be had any more: {gone}", "bad")
     newest = next((r for r in reversed(document["rates"]) if known(r["value"])), None)

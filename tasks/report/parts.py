@@ -53,8 +53,8 @@ def failures(part: Element, document: Mapping[str, Any]) -> bool:
     counts = {state: sum(f["state"] == state for f in fresh) for state in STATES}
     said = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     text(part, "p", f"In this turn: {said or 'no cluster changed'}. Failures that look alike are one cluster.", "soft")
-    order = list(STATES)
-    _clusters(part, "Changed in this turn", sorted(fresh, key=lambda f: (order.index(f["state"]), -f["share"])))
+    urgent = {state: n for n, state in enumerate(STATES)}
+    _clusters(part, "Changed in this turn", sorted(fresh, key=lambda f: urgent.get(f["state"], len(urgent))))
     _clusters(part, "The commonest of the others", [f for f in found if not f["fresh"]])
     return True
 

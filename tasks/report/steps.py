@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from tasks.dossier.gate import compared
+from tasks.dossier.told import UNKNOWN, count, known, percent
 from tasks.fates import FIXED, REGRESSED
 from tasks.report import Detector, Failure, Step, Turn
 
@@ -85,11 +85,11 @@ def _later(turn: Turn) -> Iterator[Step]:
 
 
 def _share(f: Failure) -> str:
-    return f"{f.share:.1%} ({f.count:,} of {f.window:,})"
+    return f"{percent(f.share)} ({count(f.count)} of {count(f.window)})"
 
 
 def _lift(d: Detector) -> str:
-    return "unknown" if math.isnan(d.lift) else f"{d.lift:.2f} ({d.low:.2f} to {d.high:.2f})"
+    return f"{d.lift:.2f} ({d.low:.2f} to {d.high:.2f})" if all(map(known, (d.lift, d.low, d.high))) else UNKNOWN
 
 
 def _answered(f: Failure) -> float:
