@@ -15,7 +15,7 @@ from tasks.live.lake import Lake
 from tasks.live.registry.journal import CHANGES
 from tasks.live.report.turn import BATCHES, champions, day, events, moment
 from tasks.live.workspace import Workspace
-from tasks.report import Step, plain
+from tasks.report import Event, Step, plain, shortened
 
 SINCE = """
     SELECT (SELECT count(*) FROM annotations WHERE received > $since) AS answers,
@@ -46,10 +46,16 @@ def now(
         "now": [{"name": name, "value": value} for name, value in facts],
         "waits": [asdict(s) for s in _waits(workspace, found, document)],
         "next": document.get("next", []),
-        "events": [asdict(e) for e in events(workspace, moment(newest.time) if newest else "")],
+        "events": [asdict(e) for e in _since(workspace, found["told"], moment(newest.time) if newest else "")],
         "rates": rates,
         "turns": list(turns),
     })  # fmt: skip
+
+
+def _since(workspace: Workspace, alarms: Sequence[Mapping[str, Any]], after: str) -> list[Event]:
+    """What happened since the newest snapshot, the alarms that were raised among it."""
+    raised = [Event(a["at"], f"alarm: {a['subject']}", "", "", "", shortened(a["text"])) for a in alarms if a["at"] > after]
+    return sorted([*events(workspace, after), *raised], key=lambda e: e.at)
 
 
 def _champion(workspace: Workspace) -> str:
@@ -92,6 +98,10 @@ def _waits(workspace: Workspace, found: Mapping[str, Any], document: Mapping[str
         what = ", ".join([*owed["snapshots"], *(["who is champion"] if owed["changes"] else [])])
         because = f" ({owed['why']})" if owed["why"] else ""
         yield Step("Bring MLflow back", f"It was not told of {what} yet{because}.", "flywheel turn   # tells what is owed")
+    for name, service in found["services"].items():
+        if service["state"] == "dead":
+            why = f"Its process is gone: {service['why']}." if service["why"] else "Its process is gone."
+            yield Step(f"Start {name} again", why, "flywheel up")
     if found["quarantine"]:
         held = ", ".join(f"{row['n']:,} {row['code']}" for row in found["quarantine"])
         yield Step("Look at the records that could not be read", f"In quarantine: {held}.", "flywheel quarantine list")
