@@ -238,7 +238,7 @@ def test_what_is_not_known_is_null_in_the_document_and_unknown_on_the_page() -> 
     seen = re.sub(r"\s+", " ", Words(page(found)).text)
     assert not re.search(r"\bnan\b|\b0\.0%|\binf\b", seen)
     assert "unknown error rate" in seen and "unknown errors found" in seen and "unknown → unknown" in seen
-    assert "This snapshot has no verdict" in seen and "sft train unknown 9" in seen
+    assert "This snapshot has no verdict" in seen and "sft (train) unknown → 9" in seen
     assert line(found, "x.html")["errors_new"] is None
 
 

@@ -32,7 +32,8 @@ p.said{margin:2px 0 0;color:var(--soft);font-style:italic;font-weight:400;overfl
 main{overflow-wrap:anywhere}th{overflow-wrap:normal}.tag{white-space:nowrap}
 @media(min-width:601px){.turns td:nth-child(3){white-space:nowrap}}
 .words td:first-child{white-space:normal;overflow-wrap:anywhere}
-@media(max-width:600px){table.words td:first-child{display:block}table.stack td.words{display:block;text-align:left}}
+@media(max-width:600px){table.stack td::before{flex:0 0 auto;max-width:45%}
+table:not(.stack) td.name{min-width:5.5em}table.words td:first-child{display:block}}
 """
 )
 WORST = 6  # slices that the gate's table shows, the worst first

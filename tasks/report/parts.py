@@ -10,7 +10,7 @@ from tasks.dossier.figures import shares
 from tasks.dossier.stacked import stacked
 from tasks.dossier.told import UNKNOWN, count, known, percent
 from tasks.fates import BORN, FIXED, GROWING, REGRESSED, SHRINKING
-from tasks.page import text
+from tasks.page import table, text
 
 MOST = 8  # clusters that changed, and of the others
 CLAUSES = 8
@@ -95,7 +95,7 @@ def people(part: Element, document: Mapping[str, Any]) -> bool:
             ("cost of a corrected error", "cost_per_error", False),
         )
     ]  # fmt: skip
-    stacked(part, ["", "so far", "in this turn"], rows, {1, 2})
+    table(part, ["", "so far", "in this turn"], rows, {1, 2})
     if found["looked_at"]:
         share = f"{percent(found['wrong_low'])} to {percent(found['wrong_high'])}"
         text(part, "p", f"Of labels that an expert looked at by lot {found['wrong']} of {found['looked_at']} were wrong ({share}).")
@@ -128,17 +128,16 @@ def data(part: Element, document: Mapping[str, Any]) -> bool:
     text(part, "p", f"{found['summary'][:1].upper()}{found['summary'][1:]}.")
     if document["before"]:
         text(SubElement(part, "p"), "code", f"flywheel diff {document['before']} {document['tag']}")
-    numbers = ("before", "now", "added", "removed", "changed")
-    rows = [[t["table"], t["side"], *(count(t[name]) for name in numbers)] for t in found["tables"]]
-    compared = bool(document["before"]) and not found["unknown"]
-    titles = ["table", "side", *numbers]
-    width = len(titles) if compared else 4
+    rows = [[f"{t['table']} ({t['side']})", f"{count(t['before'])} → {count(t['now'])}", _changed(t)] for t in found["tables"]]
     if rows:
-        stacked(part, titles[:width], [r[:width] for r in rows], set(range(2, width)))
+        width = 3 if document["before"] and not found["unknown"] else 2
+        table(part, ["table", "rows", "change"][:width], [r[:width] for r in rows], {1})
     if found["left"]:
         text(part, "h3", "What does not train, and why")
-        left = [[r["reason"].replace("_", " "), r["stage"], count(r["rows"]), count(r["before"])] for r in found["left"]]
-        stacked(part, ["reason", "stage", "rows", "in the snapshot before"], left, {2, 3})
+        left = [
+            [f"{r['reason'].replace('_', ' ')} ({r['stage']})", f"{count(r['before'])} → {count(r['rows'])}"] for r in found["left"]
+        ]
+        table(part, ["reason", "rows"], left, {1})
     for title, listed in (("Labels that say something else now", found["flips"]), ("Validation", found["failed"]),
                           ("Alerts", found["alerts"])):  # fmt: skip
         if listed:
@@ -169,6 +168,10 @@ def happened(part: Element, found: Sequence[Mapping[str, Any]]) -> None:
 def _words(part: Element) -> None:
     """The last table's first column holds words, which break where they must."""
     list(part.iter("table"))[-1].set("class", "stack words")
+
+
+def _changed(found: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count(found[how])} {how}" for how in ("added", "removed", "changed") if found[how] != 0) or "the same"
 
 
 def _points(value: Any) -> str:
