@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
@@ -255,10 +254,10 @@ def champions(entries: Sequence[Entry]) -> None:
     create_table_artifact(key="champions", table=rows[::-1], description="What was champion, and what people were asked about it")
 
 
-def report(index: Path) -> None:
+def report(index: str) -> None:
     """Where the turns are told: a page of its own each, and what waits for a person."""
     description = f"What each turn did, what it cost and what it needs: {index}"
-    create_link_artifact(key="report", link=index.as_uri(), link_text="The turns", description=description)
+    create_link_artifact(key="report", link=index, link_text="The turns", description=description)
 
 
 def live(found: Live) -> None:

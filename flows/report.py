@@ -7,15 +7,16 @@ from pathlib import Path
 from prefect import get_run_logger, task
 
 from flows import artifacts
-from tasks.live import report
+from tasks.live import report, services
 from tasks.live.workspace import find
 
 
 @task(name="report", task_run_name="report")
 def write_report(workspace: Path) -> Path:
     """Where the index is."""
-    index = report.write(find(workspace))
-    artifacts.report(index)
+    place = find(workspace)
+    index = report.write(place)
+    artifacts.report(services.addresses(place).get("report") or index.as_uri())
     return index
 
 
