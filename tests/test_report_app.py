@@ -31,8 +31,10 @@ def test_the_index_is_shown(client: TestClient):
     assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["content-type"].startswith("text/html")
 
 
-@pytest.mark.parametrize("path", ["/key.html", "/turn.json", "/..%2fother.html", "/../other.html", "/%2e%2e/other.html", "/nothing.html",
-                                  "/%00.html"])  # fmt: skip
+OTHERS = ["/key.html", "/turn.json", "/..%2fother.html", "/../other.html", "/%2e%2e/other.html", "/nothing.html", "/%00.html"]
+
+
+@pytest.mark.parametrize("path", OTHERS)
 def test_nothing_but_its_own_pages_is(client: TestClient, path: str):
     answer = client.get(path)
     assert answer.status_code == 404 and "secret" not in answer.text
