@@ -71,8 +71,16 @@ class Workspace:
         return self.data / "raw"
 
     @property
-    def lake(self) -> Path:
-        return self.data / "lake"
+    def lake(self) -> Path | str:
+        """A folder, or s3://BUCKET/PATH where FLYWHEEL_LAKE says so."""
+        named = os.environ.get("FLYWHEEL_LAKE", "").rstrip("/")
+        if "://" not in named:
+            return self.root / (named or "data/lake")
+        if not named.startswith("s3://") or not named.removeprefix("s3://").partition("/")[2]:
+            raise Refused(
+                f"FLYWHEEL_LAKE is {named!r}: no place for a lake", "FLYWHEEL_LAKE=s3://BUCKET/PATH, or a folder"
+            )
+        return named
 
     @property
     def rates(self) -> Path:
