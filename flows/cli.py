@@ -21,6 +21,7 @@ from flows import (
     erase_cli,
     export_cli,
     lineage_cli,
+    maintain_cli,
     promotion_cli,
     review_cli,
     serve_cli,
@@ -89,6 +90,7 @@ app.command()(erase_cli.erase)
 app.command()(train_cli.advise)
 app.command()(train_cli.provider)
 app.command()(serve_cli.serve)
+app.command()(maintain_cli.maintain)
 
 
 @app.command()
