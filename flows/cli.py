@@ -26,6 +26,7 @@ from flows import (
     review_cli,
     serve_cli,
     train_cli,
+    up_cli,
 )
 from flows.shown import (
     JsonOption,
@@ -91,6 +92,11 @@ app.command()(train_cli.advise)
 app.command()(train_cli.provider)
 app.command()(serve_cli.serve)
 app.command()(maintain_cli.maintain)
+app.command()(up_cli.up)
+app.command()(up_cli.down)
+app.command()(up_cli.deploy)
+app.command()(up_cli.pause)
+app.command()(up_cli.resume)
 
 
 @app.command()
