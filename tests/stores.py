@@ -48,7 +48,7 @@ def s3(log: Path, bucket: str = "snapshots", host: str = "127.0.0.1", heedless: 
                 urllib.request.urlopen(f"{url}/moto-api/", timeout=2).close()
                 break
             time.sleep(0.1)
-        client = _client(url)
+        client = s3_client(url)
         client.create_bucket(Bucket=bucket)
         yield url
     finally:
@@ -58,20 +58,20 @@ def s3(log: Path, bucket: str = "snapshots", host: str = "127.0.0.1", heedless: 
 
 def s3_objects(url: str, bucket: str = "snapshots") -> dict[str, int]:
     """The size of every object of the bucket."""
-    pages = _client(url).get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    pages = s3_client(url).get_paginator("list_objects_v2").paginate(Bucket=bucket)
     return {o["Key"]: o["Size"] for page in pages for o in page.get("Contents", [])}
 
 
 def s3_get(place: str) -> dict[str, bytes]:
     """Every object below s3://BUCKET/PATH at AWS_ENDPOINT_URL, with its bytes: an independent look."""
     bucket, _, path = place.removeprefix("s3://").partition("/")
-    client = _client(os.environ["AWS_ENDPOINT_URL"])
+    client = s3_client(os.environ["AWS_ENDPOINT_URL"])
     found = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=path)
     keys = [o["Key"] for page in found for o in page.get("Contents", [])]
     return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
 
-def _client(url: str):
+def s3_client(url: str):
     import boto3
 
     return boto3.client(
