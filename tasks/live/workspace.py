@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import secrets
 import sys
 import time
@@ -25,6 +26,7 @@ from tasks.errors import BUSY, Refused
 
 T = TypeVar("T")
 MARK = ".flywheel"
+HOST = platform.node()
 
 # Nothing that the loop starts may phone home, and no dependency may hold a flow up to do so.
 ENVIRONMENT = {
@@ -149,7 +151,9 @@ class Workspace:
             raise Refused(_busy(name, note), "wait for it to end, or stop that process", BUSY) from None
         try:
             note.write_bytes(
-                orjson.dumps({"pid": os.getpid(), "command": " ".join(sys.argv[:3]), "since": time.time()})
+                orjson.dumps(
+                    {"pid": os.getpid(), "host": HOST, "command": " ".join(sys.argv[:3]), "since": time.time()}
+                )
             )
             yield
         finally:
@@ -163,7 +167,8 @@ def _busy(name: str, note: Path) -> str:
     except (FileNotFoundError, orjson.JSONDecodeError):
         return f"the {name} of this workspace is busy"
     seconds = int(time.time() - held["since"])
-    return f"the {name} of this workspace is busy: process {held['pid']} ({held['command']}) holds it for {seconds} s"
+    where = "" if held.get("host", HOST) == HOST else f" on {held['host']}"
+    return f"the {name} of this workspace is busy: process {held['pid']}{where} ({held['command']}) holds it for {seconds} s"
 
 
 def find(given: Path | None = None) -> Workspace:
