@@ -63,7 +63,7 @@ class Lake:
     def known(self, table: str, ids: list[str], beside: str = "") -> dict[str, Any]:
         """Those of the ids that the table has, each with its value of the column `beside` (None without one)."""
         key = fields(TABLES[table])[0].name
-        if not ids or not self._names(table):
+        if not ids or not Folder(self.root, table).exists():
             return {}
         wanted = pa.table({key: pa.array(ids, pa.string())})
         sql = f"SELECT {key} AS id, {beside or 'NULL'} AS beside FROM {table} SEMI JOIN wanted USING ({key})"

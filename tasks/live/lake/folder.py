@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
+from urllib.parse import unquote
 
 import orjson
 import pyarrow as pa
@@ -68,6 +69,10 @@ class Folder:
                 return DeltaTable(self.at, storage_options=self.options)
             except TableNotFoundError:
                 return None
+
+    def exists(self) -> bool:
+        with self._answering():
+            return DeltaTable.is_deltatable(self.at, self.options)
 
     def names(self) -> list[str]:
         """The files that count now."""
@@ -234,7 +239,7 @@ class Folder:
 
 
 def names_of(table: DeltaTable | None) -> list[str]:
-    return [name for name, _ in _named(table)] if table else []
+    return [unquote(uri).rpartition("/")[2] for uri in table.file_uris()] if table else []
 
 
 def _options() -> dict[str, str]:
