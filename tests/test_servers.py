@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -72,7 +74,7 @@ def running_servers(hosts: Network, tmp_path_factory: pytest.TempPathFactory) ->
     required("FLYWHEEL_REQUIRE_POSTGRES", servers.missing())
     folder, host = tmp_path_factory.mktemp("servers"), hosts.address
     with contextlib.ExitStack() as all_of:
-        database = all_of.enter_context(servers.postgres(host))
+        database = all_of.enter_context(servers.postgres(host, ("prefect", "mlflow", "moved")))
         store = all_of.enter_context(s3(folder / "s3.log", "snapshots", host))
         for bucket in ("lake", "artifacts"):
             s3_client(store).create_bucket(Bucket=bucket)
@@ -121,7 +123,7 @@ def undisturbed(running_servers: Servers, tmp_path_factory: pytest.TempPathFacto
     return place
 
 
-def wait_for(what: Callable[[], Any], said: str, seconds: float = 400) -> Any:
+def wait_for(what: Callable[[], Any], said: str, seconds: float = 1200) -> Any:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if found := what():
@@ -254,3 +256,20 @@ def without(monkeypatch: pytest.MonkeyPatch, names: dict[str, str]) -> Iterator[
         for name in names:
             bare.delenv(name, raising=False)
         yield
+
+
+def test_mlflow_s_history_moves_from_the_embedded_database_as_the_docs_say(
+    running_servers: Servers, undisturbed: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    page = (ROOT / "docs" / "servers.md").read_text(encoding="utf-8")
+    block = re.search(r"^( +)```python\n(.*?)^ +```", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "move.py").write_text(textwrap.dedent(block.group(2)), encoding="utf-8")
+    url = running_servers.database.url("moved")
+    copied = [tmp_path / "move.py", f"sqlite:///{undisturbed.state}/mlflow.db", url]
+    for command in (["-m", "mlflow", "db", "upgrade", url], copied):
+        subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True)
+    before = registry.versions(undisturbed)
+    monkeypatch.setenv("FLYWHEEL_TRACKING_URI", url)
+    assert registry.versions(undisturbed) == before != []
+    assert registry.settle(undisturbed) == "", "and the next turn finds nothing to mend"
+    assert len(running_servers.database.rows("moved", "SELECT * FROM model_versions")) == len(before)
