@@ -10,6 +10,7 @@ import httpx
 from demo.annotators import EXPERT
 from demo.company import Company
 from demo.play import response_ids
+from tasks.live.review.roster import invite
 from tasks.live.workspace import Workspace
 
 
@@ -46,6 +47,7 @@ class Visitors:
     def _session(self, name: str) -> httpx.Client:
         if name not in self._sessions:
             client = httpx.Client(base_url=self._page, headers={"Origin": self._page}, timeout=60)
-            client.post("/api/sign-in", json={"annotator": name, "expert": name == EXPERT}).raise_for_status()
+            token = invite(self._place, name, expert=name == EXPERT)
+            client.post("/api/sign-in", json={"annotator": name, "token": token}).raise_for_status()
             self._sessions[name] = client
         return self._sessions[name]
