@@ -159,7 +159,7 @@ class Lake:
             names = self._pinned[table] if table in self._pinned else self._names(table)
             if names and is_bucket(self.root):
                 # Arrow's readers and its client. DuckDB's own need an extension, which it would fetch, or
-                # s3fs, with which the same queries took two to ten times as long (docs/measurements.md).
+                # s3fs, with which the same queries took up to six times as long (docs/measurements.md).
                 import pyarrow.dataset as ds
 
                 files = Folder(self.root, table).files
