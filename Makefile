@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Stages are short processes: without bytecode each would compile the modules of the one before anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup browser labelstudio consumers llm demo demo-llm test test-fast lint bench lock clean
+.PHONY: setup browser postgres labelstudio consumers llm demo demo-llm test test-fast lint bench lock clean
 
 setup: $(VENV)/.installed
 
@@ -80,12 +80,16 @@ demo: setup
 demo-llm: llm
 	$(BIN)/python -m demo.llm
 
-test: setup lint browser labelstudio consumers llm
+test: setup lint browser postgres labelstudio consumers llm
 	$(BIN)/pytest -n 2 -r s
 
 # The review page is tested in a real Chromium, which is no Python package.
 browser:
 	sh tests/install_chromium.sh
+
+# The loop on servers is tested on a real PostgreSQL, which is no Python package either.
+postgres:
+	sh tests/install_postgres.sh
 
 test-fast: setup
 	$(BIN)/pytest -m "not slow"

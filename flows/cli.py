@@ -21,6 +21,7 @@ from flows import (
     erase_cli,
     export_cli,
     lineage_cli,
+    maintain_cli,
     promotion_cli,
     report_cli,
     review_cli,
@@ -92,6 +93,7 @@ app.command()(erase_cli.erase)
 app.command()(train_cli.advise)
 app.command()(train_cli.provider)
 app.command()(serve_cli.serve)
+app.command()(maintain_cli.maintain)
 app.command()(up_cli.up)
 app.command()(up_cli.down)
 app.command()(up_cli.deploy)

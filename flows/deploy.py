@@ -10,7 +10,6 @@ downtime the late runs begin at once, the first does the work, and the others ar
 
 # No `from __future__ import annotations` here: see flows/scheduled.py.
 import os
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -34,8 +33,8 @@ from flows import scheduled
 from flows.approve import approve
 from tasks.errors import Refused
 from tasks.live.events import ANSWERS
+from tasks.live.schedule import ScheduleParams, every_s, schedule
 from tasks.live.workspace import ENVIRONMENT, Workspace, find, quiet_environment
-from tasks.params import load
 
 NAME = "flywheel"  # of each deployment: "capture/flywheel"
 WATCHED = "flywheel"  # tag of the flows whose failure is told
@@ -44,23 +43,6 @@ HEARTBEAT_S = 30
 DEAD_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
 FOR_WORKERS = ENVIRONMENT | {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
 TERMINAL = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Skipped")}
-EVERY = re.compile(r"every (\d+(?:\.\d+)?) (second|minute|hour)s?")
-SECONDS = {"second": 1, "minute": 60, "hour": 3600}
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleParams:
-    """When each flow runs: "every 5 minutes", a cron line, or "" for never by itself."""
-
-    timezone: str
-    capture: str
-    mine: str
-    send: str
-    receive: str
-    retrain: str
-    retrain_anyway: str
-    watch: str
-    maintain: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +75,7 @@ DEPLOYMENTS = [
 
 def deployments(workspace: Workspace | None) -> Iterator[RunnerDeployment]:
     """Each with its schedules, for one workspace (None: the workspace comes from the environment of prefect.yaml)."""
-    params = workspace.params("schedule", ScheduleParams) if workspace else _defaults()
+    params = schedule(workspace)
     once = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
     for d in DEPLOYMENTS:
         many = d.flow in (approve, scheduled.alarm)  # questions and alarms don't wait for each other
@@ -110,20 +92,16 @@ def deployments(workspace: Workspace | None) -> Iterator[RunnerDeployment]:
         )
 
 
-def _defaults() -> ScheduleParams:
-    return load(Path(__file__).resolve().parents[1] / "params.yaml", "schedule", ScheduleParams)
-
-
 def _schedule(name: str, params: ScheduleParams, parameters: dict[str, Any]) -> Schedule | None:
     said = getattr(params, name)
     more = {"timezone": params.timezone, "slug": name.replace("_", "-"), "parameters": parameters}
     if not said:
         return None
-    match = EVERY.fullmatch(said)
+    seconds = every_s(said)
     try:
         ZoneInfo(params.timezone)
-        if match:
-            return Interval(timedelta(seconds=float(match[1]) * SECONDS[match[2]]), **more)
+        if seconds is not None:
+            return Interval(timedelta(seconds=seconds), **more)
         return Cron(said, **more)
     except (ValueError, KeyError) as e:
         why = str(e).splitlines()[0]

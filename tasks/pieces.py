@@ -90,5 +90,5 @@ def reader(partition: Partition, columns: Sequence[str], rows: int) -> pa.Record
 
 def _said(pieces: Sequence[Piece]) -> str:
     first = pieces[0]
-    what = f"{Path(first.file).name}, row groups {first.first} to {first.last}"
+    what = f"{Path(first.file.partition('?')[0]).name}, row groups {first.first} to {first.last}"
     return what if len(pieces) == 1 else f"{what}, and {len(pieces) - 1} files more"

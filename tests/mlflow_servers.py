@@ -26,21 +26,26 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """The server, with its database and its artifacts in `folder`; artifacts go through it, as through one elsewhere."""
+    """The server, with its database and its artifacts in `folder` unless they are said to be elsewhere; artifacts go through it, as
+    through one elsewhere."""
 
     folder: Path
     port: int = field(default_factory=free_port)
     process: subprocess.Popen | None = None
+    host: str = "127.0.0.1"
+    store: str = ""
+    artifacts: str = ""
 
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--artifacts-destination", str(self.folder / "artifacts"),
+            sys.executable, "-m", "mlflow", "server", "--host", self.host, "--port", str(self.port), "--workers", "1",
+            "--backend-store-uri", self.store or f"sqlite:///{self.folder}/mlflow.db",
+            "--artifacts-destination", self.artifacts or str(self.folder / "artifacts"),
         ]  # fmt: skip
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self.folder / "log").open("ab") as log:
@@ -66,8 +71,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Server]:
-    server = Server(folder)
+def running(folder: Path, **elsewhere: str) -> Iterator[Server]:
+    server = Server(folder, **elsewhere)
     server.start()
     try:
         yield server
@@ -114,7 +119,9 @@ class Proxy:
         if wrong and self.how == "refuse":
             return self._write(asked, 500, b"{}", {})
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
-        headers = {k: v for k, v in asked.headers.items() if k.lower() not in ("host", "connection", "transfer-encoding")}
+        headers = {
+            k: v for k, v in asked.headers.items() if k.lower() not in ("host", "connection", "transfer-encoding")
+        }
         try:
             connection.request(asked.command, asked.path, body, headers)
             got = connection.getresponse()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -17,6 +18,13 @@ from pathlib import Path
 KEYS = {"AWS_ACCESS_KEY_ID": "of-this-test", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
+HEEDLESS = """
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication as App
+heeding = App.__call__
+App.__call__ = lambda app, environ, start: heeding(app, {k: v for k, v in environ.items() if k != "HTTP_IF_NONE_MATCH"}, start)
+"""
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -24,11 +32,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def s3(log: Path, bucket: str = "snapshots") -> Iterator[str]:
-    """The address of a real HTTP server that speaks S3, in a process of its own, with one bucket."""
+def s3(log: Path, bucket: str = "snapshots", host: str = "127.0.0.1", heedless: bool = False) -> Iterator[str]:
+    """The address of a real HTTP server that speaks S3, in a process of its own, with one bucket. One that is `heedless` takes an
+    object that must not be there yet all the same, as stores did for twenty years."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-c", f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"]
+    url = f"http://{host}:{port}"
+    start = f"from moto.server import main; main(['-H', '{host}', '-p', '{port}'])"
+    command = [sys.executable, "-c", HEEDLESS + start if heedless else start]
     with log.open("w") as out:
         server = subprocess.Popen(command, stdout=out, stderr=out)
     try:
@@ -38,7 +48,7 @@ def s3(log: Path, bucket: str = "snapshots") -> Iterator[str]:
                 urllib.request.urlopen(f"{url}/moto-api/", timeout=2).close()
                 break
             time.sleep(0.1)
-        client = _client(url)
+        client = s3_client(url)
         client.create_bucket(Bucket=bucket)
         yield url
     finally:
@@ -48,11 +58,20 @@ def s3(log: Path, bucket: str = "snapshots") -> Iterator[str]:
 
 def s3_objects(url: str, bucket: str = "snapshots") -> dict[str, int]:
     """The size of every object of the bucket."""
-    pages = _client(url).get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    pages = s3_client(url).get_paginator("list_objects_v2").paginate(Bucket=bucket)
     return {o["Key"]: o["Size"] for page in pages for o in page.get("Contents", [])}
 
 
-def _client(url: str):
+def s3_get(place: str) -> dict[str, bytes]:
+    """Every object below s3://BUCKET/PATH at AWS_ENDPOINT_URL, with its bytes: an independent look."""
+    bucket, _, path = place.removeprefix("s3://").partition("/")
+    client = s3_client(os.environ["AWS_ENDPOINT_URL"])
+    found = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=path)
+    keys = [o["Key"] for page in found for o in page.get("Contents", [])]
+    return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+
+def s3_client(url: str):
     import boto3
 
     return boto3.client(

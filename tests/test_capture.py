@@ -176,7 +176,7 @@ def test_a_death_between_raw_and_lake_ends_in_the_same_tables(
     real = Pending.commit
 
     def dying(self):
-        if self.folder.name == dies_at:
+        if self.folder.table == dies_at:
             raise RuntimeError("killed")
         return real(self)
 

@@ -103,7 +103,7 @@ def test_a_store_that_is_down_is_told_of_and_cleared_by_the_same_command_later(
     done = erase(place, WISH)
     assert any(t.startswith("remote bucket (") and "delete these objects" in t for t in done.by_hand)
     with stores.s3(tmp_path / "s3.log"):
-        client = stores._client(f"http://127.0.0.1:{port}")
+        client = stores.s3_client(f"http://127.0.0.1:{port}")
         for md5 in first:
             body = (tmp_path / "before" / md5).read_bytes()
             client.put_object(Bucket="snapshots", Key=f"files/md5/{md5[:2]}/{md5[2:]}", Body=body)

@@ -78,10 +78,9 @@ def test_every_table_takes_the_noun_it_is_declared_for(tmp_path: Path):
 
 WRITER = """
 import sys
-from pathlib import Path
 from tasks.live.lake import Lake
 from tests.handmade import interaction
-lake = Lake(Path(sys.argv[1]))
+lake = Lake(sys.argv[1])
 for k in range(6):
     assert lake.append("interactions", [interaction(f"{sys.argv[2]}-{k}-{n}") for n in range(5)]) == (5, 0)
 """

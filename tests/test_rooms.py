@@ -18,8 +18,8 @@ ENGINES = {"prefect", "mlflow", "dvc", "duckdb", "great_expectations", "deltalak
 # as a calculator: in memory, over Arrow tables handed in, without external access (tests/test_signals.py).
 CALCULATOR = "tasks/calculator.py"
 DOORS = {
-    "duckdb": {"tasks/live/lake.py", "tasks/stages/validate.py", CALCULATOR},
-    "deltalake": {"tasks/live/lake.py"},
+    "duckdb": {"tasks/live/lake/__init__.py", "tasks/stages/validate.py", CALCULATOR},
+    "deltalake": {"tasks/live/lake/folder.py"},
     # Registering, pulling traces, and review queues: three services of one server, which no module uses at once.
     "mlflow": {
         "tasks/live/registry/tracking.py", "tasks/live/registry/recording.py", "tasks/live/registry/packaged.py",

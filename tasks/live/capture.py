@@ -106,13 +106,8 @@ def rebuild(workspace: Workspace) -> Account:
             Reject, "SELECT * FROM rejects WHERE NOT list_contains($raw, raw_segment)", {"raw": segments.names}
         )
         Lake(fresh).append("rejects", others)
-        workspace.lake.mkdir(parents=True, exist_ok=True)
         for table in CAPTURED:
-            old = fresh / f"{table}.old"
-            if (workspace.lake / table).exists():
-                (workspace.lake / table).rename(old)
-            if (fresh / table).exists():
-                (fresh / table).rename(workspace.lake / table)
+            Lake(workspace.lake).replace(table, Lake(fresh))
         shutil.rmtree(fresh)
         return account
 
@@ -178,7 +173,7 @@ def _full_disk_refused(what: str, needed: int) -> Iterator[None]:
     except OSError as e:
         raise Refused(
             f"{what} could not be stored: {e}; what was stored so far is kept",
-            f"free at least {needed:,} bytes (or mend the disk), then run the same command again; it goes on from there",
+            f"free at least {needed:,} bytes (or mend the disk or the store), then run the same command; it goes on from there",
             exit_code=1,
         ) from e
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import secrets
 import sys
 import time
@@ -25,6 +26,7 @@ from tasks.errors import BUSY, Refused
 
 T = TypeVar("T")
 MARK = ".flywheel"
+HOST = platform.node()
 
 # Nothing that the loop starts may phone home, and no dependency may hold a flow up to do so.
 ENVIRONMENT = {
@@ -71,8 +73,16 @@ class Workspace:
         return self.data / "raw"
 
     @property
-    def lake(self) -> Path:
-        return self.data / "lake"
+    def lake(self) -> Path | str:
+        """A folder, or s3://BUCKET/PATH where FLYWHEEL_LAKE says so."""
+        named = os.environ.get("FLYWHEEL_LAKE", "").rstrip("/")
+        if "://" not in named:
+            return self.root / (named or "data/lake")
+        if not named.startswith("s3://") or not named.removeprefix("s3://").partition("/")[2]:
+            raise Refused(
+                f"FLYWHEEL_LAKE is {named!r}: no place for a lake", "FLYWHEEL_LAKE=s3://BUCKET/PATH, or a folder"
+            )
+        return named
 
     @property
     def rates(self) -> Path:
@@ -141,7 +151,9 @@ class Workspace:
             raise Refused(_busy(name, note), "wait for it to end, or stop that process", BUSY) from None
         try:
             note.write_bytes(
-                orjson.dumps({"pid": os.getpid(), "command": " ".join(sys.argv[:3]), "since": time.time()})
+                orjson.dumps(
+                    {"pid": os.getpid(), "host": HOST, "command": " ".join(sys.argv[:3]), "since": time.time()}
+                )
             )
             yield
         finally:
@@ -155,7 +167,8 @@ def _busy(name: str, note: Path) -> str:
     except (FileNotFoundError, orjson.JSONDecodeError):
         return f"the {name} of this workspace is busy"
     seconds = int(time.time() - held["since"])
-    return f"the {name} of this workspace is busy: process {held['pid']} ({held['command']}) holds it for {seconds} s"
+    where = "" if held.get("host", HOST) == HOST else f" on {held['host']}"
+    return f"the {name} of this workspace is busy: process {held['pid']}{where} ({held['command']}) holds it for {seconds} s"
 
 
 def find(given: Path | None = None) -> Workspace:

@@ -19,6 +19,7 @@ from tasks.live.erasure.needles import Needles, Unreadable, content, looks_into
 from tasks.live.erasure.objects import NOTHING
 from tasks.live.erasure.theirs import PSEUDONYM
 from tasks.live.kept import CACHE
+from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace
 
 JOURNALS = "erasures"
@@ -48,7 +49,9 @@ class Proof:
     def hits(self) -> int:
         return sum(p.hits for p in self.places.values())
 
-    def add(self, place: str, name: str, blocks: Iterator[bytes], size: int, needles: Needles, ids_may_stay: bool) -> None:
+    def add(
+        self, place: str, name: str, blocks: Iterator[bytes], size: int, needles: Needles, ids_may_stay: bool
+    ) -> None:
         looked = self.places.setdefault(place, Looked())
         looked.files += 1
         looked.bytes += size
@@ -76,11 +79,24 @@ def prove(workspace: Workspace, needles: Needles) -> Proof:
             proof.add(_place(name), name, looks_into(path), size, needles, name.startswith(KEPT_IN_GIT))
         except OSError as e:
             proof.unseen.append(f"{name}: {e}")
+    _lake_elsewhere(workspace, proof, needles)
     if (workspace.root / ".git").exists():
         for object_, data in _git_objects(workspace.root):
-            proof.add(".git (every version of every file)", f"git object {object_}", iter([data]), len(data), needles, True)
+            proof.add(
+                ".git (every version of every file)", f"git object {object_}", iter([data]), len(data), needles, True
+            )
         _remotes(workspace, proof, needles)
     return proof
+
+
+def _lake_elsewhere(workspace: Workspace, proof: Proof, needles: Needles) -> None:
+    """A lake that lies outside of the workspace (FLYWHEEL_LAKE)."""
+    place = workspace.lake
+    if isinstance(place, Path) and place.is_relative_to(workspace.root):
+        return
+    with _unseen(proof, f"the lake at {place}"):
+        for name, data in Lake(place).contents():
+            proof.add("data/lake", f"{place}/{name}", content(data), len(data), needles, False)
 
 
 def _files(root: Path) -> Iterator[Path]:
