@@ -80,6 +80,11 @@ UNCOMMITTED = ".uncommitted-"
 MEMORY_LIMIT = "1GB"  # DuckDB spills beyond it; its default of 80% of the machine would crowd the training out
 
 
+def key_of(table: str) -> str:
+    """The column that is a table's id."""
+    return fields(TABLES[table])[0].name
+
+
 class Lake:
     """Read with SQL, append by table name. `root` is a folder (created on the first append)."""
 
@@ -186,6 +191,16 @@ class Lake:
             for path in (self.root / table).glob("*.parquet"):
                 if path.name not in named:
                     path.unlink()
+
+    def litter(self, table: str) -> tuple[list[str], list[str]]:
+        """What processes that died left in a table's folder: files that were never finished, and files that no version names."""
+        folder = self.root / table
+        half = sorted(p.name for p in folder.glob(f"{UNCOMMITTED}*"))
+        named = {Path(unquote(uri)).name for uri in self._files(table)}
+        for log in folder.glob("_delta_log/*.json"):  # earlier versions stay readable until `vacuum`
+            for action in map(orjson.loads, filter(None, log.read_bytes().splitlines())):
+                named |= {unquote(action[kind]["path"]) for kind in ("add", "remove") if kind in action}
+        return half, sorted(p.name for p in folder.glob("*.parquet") if p.name not in named and p.name not in half)
 
     def _files(self, table: str) -> list[str]:
         return DeltaTable(str(self.root / table)).file_uris() if self._exists(table) else []

@@ -23,7 +23,7 @@ def erase(workspace: Workspace) -> int:
         if (workspace.data / folder).exists():
             shutil.rmtree(workspace.data / folder)
             done += 1
-    for path in list(_temporaries(workspace)):
+    for path in list(litter(workspace)):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -32,7 +32,8 @@ def erase(workspace: Workspace) -> int:
     return done
 
 
-def _temporaries(workspace: Workspace) -> Iterator[Path]:
+def litter(workspace: Workspace) -> Iterator[Path]:
+    """The half-written files of processes that run no more."""
     for folder in (workspace.data, workspace.state):
         for path in sorted(folder.rglob(".*.tmp")):
             named = TEMPORARY.fullmatch(path.name)

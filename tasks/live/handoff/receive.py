@@ -36,7 +36,7 @@ def receive(workspace: Workspace) -> Account:
         segments = Segments(workspace.raw / "answers")
         files, erased = Files(workspace), Tombstones.of(workspace)
         for delivery in _deliveries(workspace, files):
-            expected = expected or _expected(workspace, lake)
+            expected = expected or expected_answers(workspace, lake)
             now = time.time_ns() // 1000
             data = _without_erased(delivery.data, erased)
             segment = segments.write(data, delivery.source, "answers", now).name
@@ -90,7 +90,8 @@ def _is_about(line: bytes, erased: Tombstones) -> bool:
     return isinstance(row, dict) and isinstance(c := row.get("candidate_id"), str) and erased.has(CANDIDATE, "", c)
 
 
-def _expected(workspace: Workspace, lake: Lake) -> Expected:
+def expected_answers(workspace: Workspace, lake: Lake) -> Expected:
+    """Every ask that was made, and what an answer to it is checked against."""
     asked = lake.rows(Asked, "SELECT * FROM asks ORDER BY round, ts, ask_id")
     by_place: dict[tuple[str, str, str], list[Asked]] = {}
     for a in asked:

@@ -1,0 +1,106 @@
+"""The soak's world: one week of the demo's company lived undisturbed, with the workspace kept as it stood before each step.
+
+    states(Path("out"))   ->   out/states/logged, sent, answered, labelled, judged, promoted: what every life begins with, and is
+                               compared with
+
+Everything is real; the week is short (some hundred conversations), so that a step takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import orjson
+
+from tasks.live.workspace import Workspace, quiet_environment
+
+SESSIONS = 230
+SMALLER = {"budget: 300": "budget: 170", "audit_holdout: 90": "audit_holdout: 110", "audit_open: 60": "audit_open: 20"}
+# So short a week proves little, and what is to be soaked are promotions: this gate takes a gain that is likely for one that is proved.
+SMALLER |= {"  alpha: 0.05                 # of all promotions": "  alpha: 0.9                  # of all promotions", "doubt_alpha: 0.1 ": "doubt_alpha: 0.001 "}
+# The workspace as it stands before a step, and the step that leads to the next.
+ORDER = ("logged", "collected", "answered", "labelled", "judged", "promoted")
+ROOT = Path(__file__).resolve().parents[1]
+REVIEWER = "robin"
+
+
+def states(out: Path, seed: int) -> Path:
+    """Make them, unless they are there; returns their folder. Needs PREFECT_API_URL."""
+    folder = out / "states"
+    if (folder / "done").is_file():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    quiet_environment()
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    from demo import play
+    from demo.company import Company
+    from demo.workspace import new_workspace
+    from flows.annotate import annotate
+    from flows.collect import collect
+    from flows.promote import promote
+    from flows.retrain import retrain
+    from flows.server import prefect_for
+    from tasks.live import registry
+    from tasks.live.repository import COMMITTER, git
+    from tasks.policy import load
+
+    place = new_workspace(out / "workspace", ROOT, seed)
+    settings = place.root / "params.yaml"
+    text = settings.read_text(encoding="utf-8")
+    for old, new in SMALLER.items():
+        text = text.replace(old, new)
+    settings.write_text(text, encoding="utf-8")
+    git(place.root, *COMMITTER, "commit", "--quiet", "-m", "a short week", "--", "params.yaml")
+    with prefect_for(place, heartbeats=False):
+        company = Company(place.root, place.state / "demo", seed)
+        champion = registry.champion(place)
+        company.serve(0, SESSIONS, load(champion.folder), champion.version)
+        _keep(place, folder / "logged")
+        collect(place.root)
+        _keep(place, folder / "collected")
+        _, _, batch = annotate(place.root)
+        company.annotate(batch.folder, play.response_ids(place, batch.batch_id))
+        _keep(place, folder / "answered")
+        play.annotate(place, company, batch)
+        annotate(place.root)
+        _keep(place, folder / "labelled")
+        made = retrain(place.root)
+        if made.decision != "promote":
+            raise SystemExit(f"the soak needs a week whose verdict promotes; seed {seed} gives: {made}")
+        promote(place.root)  # asks a person
+        _keep(place, folder / "judged")
+        asked = registry.open_question(place)
+        registry.promote(place, registry.Approval(REVIEWER, "read 20 of its answers", asked))
+        _keep(place, folder / "promoted")
+    (folder / "done").touch()
+    return folder
+
+
+def restore(state: Path, root: Path, cold: bool = True) -> Workspace:
+    """Put the workspace back to a state. `cold`: without what DVC remembers of earlier runs of the stages, which run anew then."""
+    cache, kept = root / ".dvc" / "cache", root.with_name(f"{root.name}.cache")
+    if not cold and cache.is_dir():
+        shutil.rmtree(kept, ignore_errors=True)
+        cache.rename(kept)
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(state, root, symlinks=True)
+    if not cold and kept.is_dir():
+        shutil.rmtree(cache, ignore_errors=True)
+        kept.rename(cache)
+    offsets = root / ".flywheel" / "offsets-logs.json"
+    for path in (offsets, offsets.with_name("offsets-answers.json")):
+        if path.is_file():  # it is known by its inode which logs were read
+            known = orjson.loads(path.read_bytes())
+            for name, entry in known.items():
+                there = Path(name).stat() if Path(name).is_file() else None
+                if there and isinstance(entry, dict) and "inode" in entry:
+                    entry |= {"inode": there.st_ino, "mtime": there.st_mtime_ns}
+            path.write_bytes(orjson.dumps(known))
+    return Workspace(root)
+
+
+def _keep(place: Workspace, to: Path) -> None:
+    shutil.copytree(place.root, to, symlinks=True)

@@ -1,0 +1,420 @@
+"""The invariants: what holds of every workspace at rest, whatever it has lived through. Reads everything and changes nothing.
+
+    invariants(place)  ->  [Finding("ok", "lost", "1,204 records of 12 raw segments = 1,201 stored + 2 duplicate + …"), …]
+
+At rest: no flow runs. What a flow that died half-way left is a warning where the next turn takes it up or sweeps it, and a fault
+where nobody would. `flywheel doctor --deep`, the tests of dying and the soak (benchmarks/soak.py) ask the same questions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+
+from tasks.errors import BadRecord, Refused
+from tasks.live import kept, rows, snapshot, store
+from tasks.live.capture import OWN, rereading
+from tasks.live.edge import reread
+from tasks.live.erasure.lines import TOMBSTONE
+from tasks.live.erasure.litter import UNFINISHED, litter
+from tasks.live.erasure.needles import Needles, Unreadable, looks_into
+from tasks.live.finding import FAULT, OK, WARNING, Finding
+from tasks.live.handoff.answers import annotation
+from tasks.live.handoff.receive import expected_answers
+from tasks.live.intake import reject_of
+from tasks.live.lake import OPEN, TABLES, Lake, key_of
+from tasks.live.lineage import erased_from
+from tasks.live.registry import files, journal, mirror, tracking
+from tasks.live.registry.journal import BASE, CHANGES, FIRST, PROMOTED, RECORDED, ROLLED_BACK
+from tasks.live.registry.promotion import PROMOTE
+from tasks.live.segments import Segments
+from tasks.live.workspace import MARK, Workspace
+from tasks.policy import folder_digest
+from tasks.records import content_id
+from tasks.redact.text import personal
+
+SHOWN = 3
+REBUILD = "flywheel capture --rebuild makes the tables anew from the raw segments"
+# Tables whose rows are about an interaction of the lake.
+ABOUT = ("members", "signals", "candidates", "asks", "annotations")
+# What the loop itself writes for others to read; logs, texts and tables that came from outside were redacted at the edge.
+OUTPUTS = ("data/reports", "data/outbox", "data/CHANGELOG.md", ".flywheel/registry", ".flywheel/logs")
+SECRETS = {"KEY", "JWT", "SECRET"}
+PRIVATE = ("data/raw", "data/spool", "data/lake", "data/inbox", "data/answers", "data/outbox", "data/frozen")
+CREDENTIALS = (".key", ".token", ".pem")
+BLOCK = 1 << 20
+
+
+def invariants(workspace: Workspace) -> list[Finding]:
+    """Every invariant, each at least once in the answer."""
+    found: list[Finding] = []
+    for name, look in LOOKS.items():
+        try:
+            said = list(look(workspace))
+        except Refused as e:  # what a look needs is missing or damaged: that is the finding
+            said = [Finding(FAULT, name, e.why, e.what_to_do)]
+        found += said or [Finding(OK, name, "nothing is wrong")]
+    return found
+
+
+def broken(found: list[Finding]) -> list[Finding]:
+    return [f for f in found if f.level == FAULT]
+
+
+def records(workspace: Workspace) -> Iterator[Finding]:
+    """Every record of the raw segments is in the lake once, or rejected, or waits; and nothing else is in the lake."""
+    lake, segments, edge = Lake(workspace.lake), Segments(workspace.raw), rereading(workspace)
+    seen: dict[str, list[pa.Table]] = {"interactions": [], "feedback": [], "parts": [], "rejects": []}
+    count: Counter[str] = Counter()
+    for segment, body in segments.all():  # reads and checks every digest
+        read = reread(body, segment.origin, edge)
+        flaws = [reject_of(segment, 0, n, BadRecord(*flaw)).reject_id for n, flaw in enumerate(segment.flaws)]
+        nth: Counter[int] = Counter()
+        bad = []
+        for line, why in read.rejects:
+            bad.append(reject_of(segment, line, nth[line], why).reject_id)
+            nth[line] += 1
+        for table in read.plain_interactions:
+            seen["interactions"].append(_ids(table["interaction_id"], segment.name, table["raw_line"]))
+        for table in read.plain_feedback:
+            seen["feedback"].append(_ids(table["feedback_id"], segment.name, table["raw_line"]))
+        for kind, placed, id in (
+            ("interactions", read.interactions, rows.interaction_id), ("feedback", read.feedback, rows.feedback_id),
+            ("parts", read.parts, rows.part_id),
+        ):  # fmt: skip
+            seen[kind].append(_ids([id(p.record) for p in placed], segment.name, [p.line for p in placed]))
+        lines = [0] * len(flaws) + [line for line, _ in read.rejects]
+        seen["rejects"].append(_ids(flaws + bad, segment.name, lines))
+        count["attached"] += read.attached - len(read.parts)
+    raw = {kind: pa.concat_tables([EMPTY, *tables]) for kind, tables in seen.items()}
+    waiting = "SELECT interaction_id AS id FROM waiting"
+    # A line that could not be read then and can be now is in the quarantine until it is replayed.
+    held = "SELECT 1 FROM rejects r WHERE r.raw_segment = raw.segment AND r.raw_line = raw.line"
+    for kind in ("interactions", "feedback", "parts", "rejects"):
+        key = key_of(kind)
+        there = f"SELECT {key} AS id FROM {kind}" + (f" UNION ALL {waiting}" if kind == "interactions" else "")
+        excuse = "" if kind == "rejects" else f" AND NOT EXISTS ({held})"
+        lost = lake.query(
+            f"SELECT DISTINCT id, segment, line FROM raw WHERE id NOT IN ({there}){excuse} ORDER BY ALL", raw=raw[kind]
+        ).to_pylist()
+        if lost:
+            places = ", ".join(f"{r['segment']}:{r['line']}" for r in lost[:SHOWN])
+            yield Finding(FAULT, "lost", f"{len(lost)} {kind} of raw segments are not in the lake: {places}", REBUILD)
+        if kind != "rejects":  # those of answers have segments of their own, and those that were released stay
+            more = lake.query(f"SELECT {key} AS id FROM {kind} WHERE {key} NOT IN (SELECT id FROM raw) ORDER BY 1", raw=raw[kind])
+            if len(more):
+                yield Finding(
+                    FAULT, "without raw", f"{len(more)} {kind} of the lake stand in no raw segment: {_few(more['id'].to_pylist())}",
+                    REBUILD,
+                )  # fmt: skip
+        count |= {kind: len(raw[kind]), f"distinct {kind}": len(raw[kind]["id"].unique())}
+    yield from _account(lake, raw, count, len(segments.names))
+
+
+def _account(lake: Lake, raw: dict[str, pa.Table], count: Counter[str], segments: int) -> Iterator[Finding]:
+    """seen = stored + duplicate + rejected + attached + waiting, counted on both sides."""
+    numbers = lake.query(
+        f"""SELECT (SELECT count(*) FROM interactions SEMI JOIN raw ON raw.id = interaction_id)
+                 + (SELECT count(*) FROM feedback SEMI JOIN said ON said.id = feedback_id) AS stored,
+                   (SELECT count(*) FROM ({OPEN})) AS waiting,
+                   (SELECT count(*) FROM waiting w WHERE replace(waiting_id, 'wt_', 'rj_') IN (SELECT reject_id FROM rejects)
+                    AND interaction_id NOT IN (SELECT interaction_id FROM interactions)) AS given_up""",
+        raw=raw["interactions"], said=raw["feedback"],
+    ).to_pylist()[0]  # fmt: skip
+    placed = count["interactions"] + count["feedback"]
+    distinct = count["distinct interactions"] + count["distinct feedback"]
+    seen = placed + count["rejects"] + count["parts"] + count["attached"]
+    rejected = count["rejects"] + numbers["given_up"]
+    said = (
+        f"{seen:,} records of {segments:,} raw segments = {numbers['stored']:,} stored + {placed - distinct:,} duplicate"
+        f" + {rejected:,} rejected + {count['parts'] + count['attached']:,} attached + {numbers['waiting']:,} waiting"
+    )
+    missing = distinct - numbers["stored"] - numbers["waiting"] - numbers["given_up"]
+    if missing:
+        yield Finding(WARNING if missing > 0 else FAULT, "account", f"{said}, and {missing:,} in the quarantine", "flywheel quarantine replay")
+    else:
+        yield Finding(OK, "account", said)
+
+
+def answers(workspace: Workspace) -> Iterator[Finding]:
+    """Every line that people's tools delivered is an annotation or a reject; each annotation stands in such a line."""
+    lake, segments = Lake(workspace.lake), Segments(workspace.raw / "answers")
+    known = lake.query("SELECT annotation_id AS id, batch_id, candidate_id, kind, annotator, received FROM annotations").to_pylist()
+    ids = {r["id"] for r in known}
+    # By what it is about, where its value can't be checked any more: a guideline or the list of people has changed since.
+    about = {(r["batch_id"], r["candidate_id"], r["kind"], r["annotator"]) for r in known}
+    rejects = set(lake.query("SELECT reject_id AS id FROM rejects")["id"].to_pylist())
+    expected = expected_answers(workspace, lake) if segments.names else None
+    lost, raw_ids, raw_about = [], set(), set()
+    for segment, body in segments.all():
+        for number, line in enumerate(body.split(b"\n"), 1):
+            if not line.strip() or line == TOMBSTONE:
+                continue
+            try:
+                id = annotation(line, segment.source, expected, segment.received).annotation_id
+            except BadRecord:
+                id = ""
+            place = _place(line)
+            raw_ids.add(id)
+            raw_about.add(place)
+            if id not in ids and content_id("rj", segment.name, number, 0) not in rejects and (id or place not in about):
+                lost.append(f"{segment.name}:{number}")
+    if lost:
+        fix = "mv data/raw/answers/SEGMENT*.zst away, and put its lines into a new file in data/answers; then flywheel receive"
+        yield Finding(FAULT, "lost", f"{len(lost)} answers are neither in the lake nor rejected: {_few(lost)}", fix)
+    more = sorted(r["id"] for r in known if r["id"] not in raw_ids
+                  and (r["batch_id"], r["candidate_id"], r["kind"], r["annotator"]) not in raw_about)  # fmt: skip
+    if more:
+        yield Finding(FAULT, "without raw", f"{len(more)} annotations stand in no delivery: {_few(more)}", "restore data/raw/answers from a backup")
+
+
+def doubled(workspace: Workspace) -> Iterator[Finding]:
+    """No id stands twice in any table, and no row is about an interaction that the lake does not have."""
+    lake = Lake(workspace.lake)
+    for table in TABLES:
+        key = key_of(table)
+        twice = lake.query(f"SELECT {key} AS id FROM {table} GROUP BY 1 HAVING count(*) > 1 ORDER BY 1")["id"].to_pylist()
+        if twice:
+            yield Finding(FAULT, "doubled", f"{len(twice)} ids stand twice in {table}: {_few(twice)}", REBUILD)
+    for table in ABOUT:
+        alone = lake.query(f"SELECT {key_of(table)} AS id FROM {table} ANTI JOIN interactions USING (interaction_id) ORDER BY 1")
+        if len(alone):
+            found = alone["id"].to_pylist()
+            yield Finding(FAULT, "without raw", f"{len(found)} {table} are about no interaction of the lake: {_few(found)}", REBUILD)
+
+
+def snapshots(workspace: Workspace) -> Iterator[Finding]:
+    """What HEAD and each tag pin can be had, byte for byte, and each snapshot is the one that its tag says."""
+    made = kept.snapshots(workspace)
+    right: dict[str, bool] = {}
+    with kept.opened(workspace) as objects:
+        head = kept.Tagged("HEAD", "HEAD", 0, "")
+        for one in [*made, *([head] if _pins(workspace) else [])]:
+            erased, gone, bad = erased_from(workspace, one.commit), [], []
+            try:
+                pinned = objects.files(one.commit)
+            except kept.Gone as e:
+                yield Finding(FAULT, "snapshot", f"{one.tag}: {e.why}", e.what_to_do)
+                continue
+            for path, md5 in pinned.items():
+                if md5 not in right:
+                    right[md5] = _is_right(objects, md5)
+                if right[md5] is None:
+                    gone.append(path)
+                elif not right[md5]:
+                    bad.append(path)
+            if gone and not erased:
+                yield Finding(FAULT, "snapshot", f"{one.tag}: {len(gone)} files are neither in the cache nor in a remote: {_few(gone)}",
+                    f"dvc fetch --all-tags; else restore the remote from its backup, or git checkout {one.tag} && dvc repro")  # fmt: skip
+            if bad:
+                yield Finding(FAULT, "snapshot", f"{one.tag}: {len(bad)} files are not what their MD5 says: {_few(bad)}",
+                    "dvc cache dir shows the cache: delete the object named by the MD5 in it, then dvc fetch")  # fmt: skip
+    for one in made:
+        digest = snapshot.digest_at(workspace, one.commit)
+        if one.tag != snapshot.TAG + digest[:8]:
+            yield Finding(FAULT, "snapshot", f"{one.tag} pins the data of {snapshot.TAG}{digest[:8]}", f"git tag --delete {one.tag}")
+        verdict, training = (_report(workspace, one.commit, name) for name in ("verdict", "training"))
+        if training and verdict.get("challenger") != training.get("digest"):
+            yield Finding(FAULT, "snapshot", f"{one.tag}: its verdict is about another model than it trained", f"git checkout {one.tag} && dvc repro")
+    owed = [t for t in store.pending(workspace) if t in {s.tag for s in made}]
+    if owed:
+        yield Finding(WARNING, "snapshot", f"the remote has not taken {', '.join(owed)} yet", "flywheel turn pushes it; or dvc push")
+    yield Finding(OK, "snapshot", f"{len(made)} snapshots, {len(right):,} files")
+
+
+def champion(workspace: Workspace) -> Iterator[Finding]:
+    """Exactly one champion, who got there by a verdict that promotes, by a rollback, or by a hand in MLflow."""
+    fix = "flywheel history; restore .flywheel/registry/journal.jsonl from a backup, or delete it: it is made anew from MLflow's tags"
+    path = workspace.state / "registry" / "journal.jsonl"
+    try:
+        now = journal.read(workspace)
+    except (orjson.JSONDecodeError, TypeError) as e:
+        yield Finding(FAULT, "champion", f"{path.relative_to(workspace.root)} can't be read: {e}", fix)
+        return
+    made, stack = {s.tag: s for s in kept.snapshots(workspace)}, []
+    for e in now.entries:
+        if e.action == RECORDED and e.snapshot != BASE and e.snapshot not in made:
+            yield Finding(FAULT, "champion", f"version {e.version} was recorded of {e.snapshot}, which is no snapshot", fix)
+        if e.action not in CHANGES:
+            continue
+        before = stack[-1].digest if stack else ""
+        if e.replaced != before or (e.action == FIRST and stack):
+            yield Finding(FAULT, "champion", f"{e.action} at {e.at}: it replaced {e.replaced[:16] or 'nobody'}, and champion was"
+                f" {before[:16] or 'nobody'}", fix)  # fmt: skip
+        if e.action == ROLLED_BACK:
+            if len(stack) < 2 or stack[-2].digest != e.digest:
+                yield Finding(FAULT, "champion", f"rolled back at {e.at} to {e.digest[:16]}, whom the champion had not replaced", fix)
+                return
+            stack.pop()
+            continue
+        stack.append(e)
+        if e.action == PROMOTED:
+            yield from _deserved(workspace, made.get(e.snapshot), e)
+    if len({e.snapshot for e in now.entries if e.action == RECORDED}) < sum(e.action == RECORDED for e in now.entries):
+        yield Finding(FAULT, "doubled", "a snapshot was recorded twice in the journal", fix)
+    if not stack:
+        yield Finding(OK, "champion", "nobody yet: the first turn makes the base model champion")
+        return
+    for e in stack:
+        here = files.folder(workspace, e.digest)
+        if here.is_dir() and folder_digest(here) != e.digest:
+            again = f"rm -r {here.relative_to(workspace.root)}; the next turn brings it back from DVC or MLflow"
+            yield Finding(FAULT, "champion", f"{here.relative_to(workspace.root)} is not the model that its name says", again)
+    yield from _mirrored(workspace, now)
+    yield Finding(OK, "champion", f"{stack[-1].snapshot or BASE} ({stack[-1].digest[:16]}), {stack[-1].action} at {stack[-1].at}")
+
+
+def _deserved(workspace: Workspace, of: kept.Tagged | None, e: journal.Entry) -> Iterator[Finding]:
+    fix = "flywheel rollback"
+    if of is None:
+        if e.by != mirror.MLFLOW and not e.why.startswith("as MLflow"):
+            yield Finding(FAULT, "promotion", f"{e.digest[:16]} was promoted at {e.at} without a snapshot", fix)
+        return
+    verdict = _report(workspace, of.commit, "verdict")
+    if verdict.get("decision") != PROMOTE:
+        yield Finding(FAULT, "promotion", f"{of.tag} was promoted at {e.at}, and its verdict is {verdict.get('decision')}", fix)
+    elif (verdict["challenger"], verdict["champion"]) != (e.digest, e.replaced):
+        yield Finding(FAULT, "promotion", f"{of.tag} was promoted at {e.at}, and its verdict is about two other models", fix)
+
+
+def _mirrored(workspace: Workspace, now: journal.Journal) -> Iterator[Finding]:
+    """MLflow's alias, where MLflow has been told of anything and answers."""
+    if not any(e.action == RECORDED for e in now.entries):
+        return
+    if now.unmirrored() or mirror.owed(workspace):
+        yield Finding(WARNING, "champion", f"MLflow was not told everything yet {mirror.trouble(workspace)}".strip(), "flywheel turn tells it")
+        return
+    try:
+        with tracking.asking(workspace) as client:
+            version = tracking.aliases(client).get(tracking.CHAMPION, "")
+            count = Counter(v.tags.get("digest", "") + v.tags.get("snapshot", "") for v in tracking.model_versions(client))
+    except tracking.Unreachable as e:
+        yield Finding(WARNING, "champion", f"MLflow does not answer: {e}", "start it; the journal decides meanwhile")
+        return
+    if version != now.version(now.champion):
+        yield Finding(FAULT, "champion", f"MLflow's alias names version {version or 'nobody'}, the journal"
+            f" {now.version(now.champion)}", "flywheel turn brings both together")  # fmt: skip
+    if twice := [n for n in count.values() if n > 1]:
+        yield Finding(FAULT, "doubled", f"MLflow has {len(twice)} models twice", "mlflow ui; delete the later version of each")
+
+
+def orphans(workspace: Workspace) -> Iterator[Finding]:
+    """Nothing is left of processes that died, but what the next run takes up or sweeps."""
+    sweeps = "the next run sweeps it"
+    lake, root = Lake(workspace.lake), workspace.root
+    for table in TABLES:
+        half, unnamed = lake.litter(table)
+        if half:
+            yield Finding(WARNING, "orphan", f"{len(half)} files of {table} were never committed: {_few(half)}",
+                sweeps if table in OWN else "flywheel maintain, or delete them while no flow runs")  # fmt: skip
+        if unnamed:
+            yield Finding(WARNING, "orphan", f"{len(unnamed)} files of {table} are named by no version of it: {_few(unnamed)}",
+                "delete them while no flow runs; no row of the lake is in them")  # fmt: skip
+    for path in [*litter(workspace), *(workspace.data / name for name in UNFINISHED if (workspace.data / name).exists())]:
+        yield Finding(WARNING, "orphan", f"{path.relative_to(root)} is half-written", f"rm -r {path.relative_to(root)}")
+    for path in sorted((workspace.state / "models").glob(".new-*")):
+        yield Finding(WARNING, "orphan", f"{path.relative_to(root)} is half of a model", f"rm -r {path.relative_to(root)}")
+    for path in sorted(workspace.spool.glob("*.open")):
+        yield Finding(WARNING, "orphan", f"{path.relative_to(root)} is open: a receiver writes it, or died",
+            "flywheel listen (or serve) finishes what it left when it starts")  # fmt: skip
+    for name in ("index.lock", "HEAD.lock", "packed-refs.lock"):
+        if (root / ".git" / name).exists():
+            yield Finding(FAULT, "orphan", f".git/{name} is there: a git process died, and git refuses to commit",
+                f"rm .git/{name}, when no git process works in {root}")  # fmt: skip
+
+
+def secrets(workspace: Workspace) -> Iterator[Finding]:
+    """The workspace's key stands nowhere but in its file, and no credential in what the loop writes for others."""
+    try:
+        key = workspace.pseudonym_key().decode("ascii", "replace").strip()
+    except Refused as e:
+        yield Finding(FAULT, "secret", e.why, e.what_to_do)
+        return
+    needle = Needles(texts=[key])
+    looked = 0
+    for path in _files(workspace.root):
+        name = path.relative_to(workspace.root).as_posix()
+        if path.suffix in CREDENTIALS:
+            continue
+        looked += 1
+        try:
+            if any(needle.any(block) for block in looks_into(path)):
+                yield Finding(FAULT, "secret", f"{name} holds the pseudonym key", f"delete or clean {name}; who has seen it can undo pseudonyms")
+        except (Unreadable, FileNotFoundError) as e:
+            yield Finding(WARNING, "secret", f"{name} could not be looked into: {e}", "")
+        if name.startswith(OUTPUTS) and (kinds := set(personal(path.read_text("utf-8", "replace"))) & SECRETS):
+            yield Finding(FAULT, "secret", f"{name} holds what looks like a credential ({', '.join(sorted(kinds))})", f"look at {name}; then flywheel erase")
+    yield Finding(OK, "secret", f"{looked:,} files")
+
+
+def modes(workspace: Workspace) -> Iterator[Finding]:
+    """What holds secrets and people's words is for the owner only."""
+    shut = [workspace.state, *(workspace.root / name for name in PRIVATE)]
+    keys = [p for p in (workspace.state.rglob("*") if workspace.state.is_dir() else ()) if p.suffix in CREDENTIALS and p.is_file()]
+    for path in [*(p for p in shut if p.is_dir()), *keys]:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            name = path.relative_to(workspace.root)
+            mode = "600" if path.is_file() else "700"
+            yield Finding(FAULT, "modes", f"{name} can be read by others on this machine", f"chmod {mode} {name}")
+
+
+LOOKS: dict[str, Callable[[Workspace], Iterator[Finding]]] = {
+    "lost": records, "answers": answers, "doubled": doubled, "snapshot": snapshots, "champion": champion, "orphan": orphans,
+    "secret": secrets, "modes": modes,
+}  # fmt: skip
+EMPTY = pa.table({"id": pa.array([], pa.string()), "segment": pa.array([], pa.string()), "line": pa.array([], pa.int64())})
+
+
+def _ids(ids: object, segment: str, lines: object) -> pa.Table:
+    arrays = [x.combine_chunks() if isinstance(x, pa.ChunkedArray) else pa.array(x, t) for x, t in ((ids, pa.string()), (lines, pa.int64()))]
+    return pa.table({"id": arrays[0], "segment": pa.array([segment] * len(arrays[0]), pa.string()), "line": arrays[1]}).cast(EMPTY.schema)
+
+
+def _place(line: bytes) -> tuple[str, ...]:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return ()
+    return tuple(str(row.get(k, "")) for k in ("batch_id", "candidate_id", "kind", "annotator")) if isinstance(row, dict) else ()
+
+
+def _is_right(objects: kept.Kept, md5: str) -> bool | None:
+    """Whether an object has the bytes that its name says; None where it is nowhere."""
+    path, digest = objects.path(md5), hashlib.md5(usedforsecurity=False)
+    if path is None:
+        try:
+            digest.update(objects.read(md5))
+        except kept.Gone:
+            return None
+    else:
+        with path.open("rb") as f:
+            while block := f.read(BLOCK):
+                digest.update(block)
+    return digest.hexdigest() == md5.removesuffix(kept.DIR)
+
+
+def _pins(workspace: Workspace) -> bool:
+    return snapshot.last(workspace) is not None
+
+
+def _report(workspace: Workspace, commit: str, name: str) -> dict:
+    try:
+        return snapshot.report_at(workspace, commit, name)
+    except Refused:
+        return {}
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """What the loop writes. The code is the project's; what DVC caches lies in data/ (the newest) or in the remote (all)."""
+    for folder in (root / "data", root / MARK):
+        yield from (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.is_symlink())
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
