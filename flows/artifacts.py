@@ -18,6 +18,7 @@ from tasks.live.handoff.follow_up import FollowUp
 from tasks.live.handoff.send import Batch
 from tasks.live.intake import Account
 from tasks.live.labels import Rates
+from tasks.live.live_champion import Live
 from tasks.live.mining import Mined
 from tasks.live.quality import Quality
 from tasks.live.registry.journal import Entry
@@ -218,3 +219,21 @@ def champions(entries: Sequence[Entry]) -> None:
     """Who was champion, when, why and by whom, the newest first."""
     rows = [{"at": e.at, "what": e.action, "version": e.version, "snapshot": e.snapshot, "by": e.by, "why": e.why} for e in entries]
     create_table_artifact(key="champions", table=rows[::-1], description="What was champion, and what people were asked about it")
+
+
+def live(found: Live) -> None:
+    """What users met from each of the newest model versions."""
+    rows = [
+        {
+            "version": v.version or "unknown",
+            "answers": f"{v.answers:,}",
+            "rated": f"{v.rated:,}",
+            "bad feedback": f"{v.bad / v.rated:.1%} ({v.low:.1%} to {v.high:.1%})" if v.rated else "unknown",
+            "flagged by a detector": f"{v.flagged / v.answers:.1%}",
+        }
+        for v in found.versions
+    ]
+    for text in found.alarms:
+        get_run_logger().warning("%s", text)
+    description = f"Champion: version {found.champion}" + "".join(f" · ALARM: {text}" for text in found.alarms)
+    create_table_artifact(key="live-champion", table=rows, description=description)

@@ -25,6 +25,7 @@ from flows import (
     review_cli,
     serve_cli,
     train_cli,
+    up_cli,
 )
 from flows.shown import (
     JsonOption,
@@ -89,6 +90,11 @@ app.command()(erase_cli.erase)
 app.command()(train_cli.advise)
 app.command()(train_cli.provider)
 app.command()(serve_cli.serve)
+app.command()(up_cli.up)
+app.command()(up_cli.down)
+app.command()(up_cli.deploy)
+app.command()(up_cli.pause)
+app.command()(up_cli.resume)
 
 
 @app.command()

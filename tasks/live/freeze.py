@@ -174,12 +174,13 @@ def freeze(workspace: Workspace) -> Frozen:
     return Frozen(**report, changed=changed)
 
 
-def new_labels(workspace: Workspace) -> int:
-    """Interactions with enough answers that the last snapshot did not hold; 0 while they are fewer than it takes.
+def new_labels(workspace: Workspace, least: int | None = None) -> int:
+    """Interactions with enough answers that the last snapshot did not hold; 0 while they are fewer than `least` (it takes
+    retrain.min_new_labels).
 
     Counted against what was committed, so that a turn which died half-way is taken up again and ends in the same snapshot.
     """
-    least = workspace.params("retrain", RetrainParams).min_new_labels
+    least = workspace.params("retrain", RetrainParams).min_new_labels if least is None else least
     votes = workspace.params("curate", AgreementParams).min_votes
     answered = _answered(latest_annotations(workspace), votes)
     before = snapshot.last(workspace)

@@ -35,6 +35,7 @@ from tasks.formats import MAX_LINE_BYTES, parse, protobuf
 from tasks.formats.otlp_values import listed
 from tasks.live.capture import edge_of
 from tasks.live.door import LOCAL, Refusal, allow_host, is_loopback
+from tasks.live.events import ANSWERS, Teller
 from tasks.live.spool import Full, Spool
 from tasks.live.workspace import Workspace
 from tasks.redact import Edge
@@ -43,6 +44,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024  # as sent, and unpacked
 MAX_WAITING_BYTES = 64 * 1024 * 1024  # of all requests that are not yet on the disk
 READERS = 4  # requests unpacked at the same time: what waits is held as it was sent
 RETRY_SECONDS = "2"
+HOOK = "/hooks/answers"
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
 # path: the keys of its document, how it is read from protobuf, its answer and what the answer counts
 SIGNALS: dict[str, tuple[tuple[str, str, str], Any, Any, str]] = {
@@ -68,6 +70,7 @@ def application(
     edge = edge_of(workspace)
     allowed = hosts | LOCAL
     spool = Spool(workspace.spool, max_waiting)
+    teller = Teller(workspace, ANSWERS)
     readers = anyio.CapacityLimiter(READERS)
     in_flight = 0  # bytes of bodies
 
@@ -103,6 +106,15 @@ def application(
         content = orjson.dumps(answer) if kind == JSON else ParseDict(answer, message()).SerializeToString()
         return Response(content, media_type=kind)
 
+    async def answers_came(request: Request) -> Response:
+        """An annotation tool's webhook: the flow that fetches answers starts soon. What it sends is not read."""
+        try:
+            _allow(request, allowed, token)
+        except Refusal as e:
+            return JSONResponse({"message": str(e)}, e.status)
+        teller.happened()
+        return JSONResponse({"message": "answers will be fetched"}, 202)
+
     async def health(request: Request) -> Response:
         try:
             _allow(request, allowed, "")
@@ -120,7 +132,7 @@ def application(
             await writer
 
     routes = [Route(path, export, methods=["POST"]) for path in SIGNALS]
-    return Starlette(routes=[*routes, Route("/health", health)], lifespan=lifespan)
+    return Starlette(routes=[*routes, Route(HOOK, answers_came, methods=["POST"]), Route("/health", health)], lifespan=lifespan)
 
 
 def serve(workspace: Workspace, host: str, port: int, token: str = "", hosts: tuple[str, ...] = ()) -> None:

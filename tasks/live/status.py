@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from tasks.live import registry, snapshot, store
+from tasks.live import alarms, registry, services, snapshot, store
 from tasks.live.feedback import unresolved
 from tasks.live.lake import HELD, OPEN, TABLES, Lake
 from tasks.live.taxonomy import alarmed, shown
@@ -48,6 +48,8 @@ def read(workspace: Workspace) -> dict[str, Any]:
         # As of the last answers that came: status itself computes nothing.
         "rates": orjson.loads(workspace.rates.read_bytes()) if workspace.rates.is_file() else None,
         "alarms": alarmed(lake),
+        "told": alarms.read(workspace)[-alarms.SHOWN :],
+        "services": _services(workspace),
         "clusters": [
             {
                 "name": c.row.name,
@@ -90,6 +92,7 @@ def as_text(document: dict[str, Any]) -> str:
     ]
     lines += _rates(document["rates"])
     lines += [f"  ALARM: {text}" for text in document["alarms"]]
+    lines += [f"  {a['at']} {a['subject']}: {a['text'].splitlines()[0][:160] if a['text'] else ''}" for a in document["told"]]
     lines += [
         f"  failures in turn {c['turn']}: {c['count']:,} of {c['window']:,} {c['name']} ({c['state']}), as in {c['example'][:60]!r}"
         for c in document["clusters"]
@@ -113,6 +116,7 @@ def as_text(document: dict[str, Any]) -> str:
             " flywheel promote --approve --by NAME --note WHY (or --decline)"
         )
     lines += [f"  {text}" for text in document["erasures"]]
+    lines += [f"  {name:<12} {s['state']:<8} {s['url']}  {s['why']}".rstrip() for name, s in document["services"].items()]
     lines += [
         f"  {name} is held by process {note['pid']} ({note['command']})" for name, note in document["busy"].items()
     ]
@@ -124,6 +128,17 @@ def _decided(workspace: Workspace) -> dict[str, Any] | None:
     path = workspace.state / "serve" / "decisions.jsonl"
     made = path.read_bytes().splitlines() if path.is_file() else []
     return orjson.loads(made[-1]) if made else None
+
+
+def _services(workspace: Workspace) -> dict[str, Any]:
+    """What `flywheel up` runs: the state of each as its supervisor saw it last, and 'dead' where its process is gone."""
+    found = services.read(workspace)
+    if found is None or not (services.alive(found) or any(map(services.alive, found.services.values()))):
+        return {}
+    return {
+        name: {"url": s.url, "state": s.state if services.alive(s) else "dead", "why": s.why, "log": s.log}
+        for name, s in found.services.items()
+    }
 
 
 def _erasures(workspace: Workspace, newest: str) -> list[str]:

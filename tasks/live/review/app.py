@@ -28,6 +28,7 @@ from starlette.routing import Route
 
 from tasks.errors import Refused
 from tasks.live.door import LOCAL, Refusal, allow_host, is_loopback
+from tasks.live.events import ANSWERS, Teller
 from tasks.live.handoff.desk import AnnotateParams
 from tasks.live.people import Person, place
 from tasks.live.review.desk import Desk, Said
@@ -62,9 +63,10 @@ Call = Callable[[Person, dict[str, Any]], Any]
 
 def application(
     workspace: Workspace, hosts: frozenset[str] = frozenset(), cap: int = 0, closed: bool = False,
-    now: Callable[[], float] = time.time,
+    now: Callable[[], float] = time.time, answered: Callable[[], None] = lambda: None,
 ) -> Starlette:  # fmt: skip
-    """The ASGI application. `hosts`: further names by which it may be called; `closed`: nobody without a token."""
+    """The ASGI application. `hosts`: further names by which it may be called; `closed`: nobody without a token; `answered`: called
+    after answers were stored."""
     desk = Desk(Outbox(workspace.outbox), Answers(workspace.answers), cap, now)
     roster = Roster(workspace, closed)
     allowed = hosts | LOCAL
@@ -151,6 +153,8 @@ def application(
 
     def answers(person: Person, sent: dict[str, Any]) -> Any:
         wrong = desk.answer(person, _said(sent.get("answers")))
+        if not wrong:
+            answered()
         return JSONResponse({"wrong": [asdict(w) for w in wrong]}, 422 if wrong else 200)
 
     def keep(person: Person, sent: dict[str, Any]) -> Any:
@@ -203,7 +207,8 @@ def serve(workspace: Workspace, host: str, port: int, hosts: tuple[str, ...] = (
             "flywheel review --invite NAME gives a person a link of their own; or stay on 127.0.0.1",
         )
     names = frozenset(h.lower() for h in (host, *hosts))
-    app = application(workspace, names, workspace.params("annotate", AnnotateParams).cap, open_to_others)
+    cap = workspace.params("annotate", AnnotateParams).cap
+    app = application(workspace, names, cap, open_to_others, answered=Teller(workspace, ANSWERS).happened)
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
     with workspace.lock("review"):
         server = uvicorn.Server(config)
