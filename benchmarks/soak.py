@@ -3,9 +3,9 @@ one that nothing befell.
 
     python -m benchmarks.soak --faults 200 --seed 1 --out /tmp/soak        exits 1 unless nothing was lost, doubled, wrong or left
 
-Each fault strikes a flow of a real workspace (soak_world.py): it is killed at a time or at a write, its disk fills up, its clock jumps, a
-server goes, a file is torn, another operator does the same at that moment (soak_faults.py). Then the same flow runs once undisturbed. A
-fault that did not strike (the flow had ended before) is played, and not counted. Needs Linux, a C compiler and some minutes.
+Each fault strikes a flow of a real workspace (soak_world.py): it is killed at a time or at a write, its disk fills up, its clock
+jumps, a server goes, a file is torn, another operator does the same at that moment (soak_faults.py). Then the same flow runs once
+undisturbed. A fault that did not strike (the flow had ended before) is played, and not counted. Needs Linux and a C compiler.
 """
 
 from __future__ import annotations
@@ -40,7 +40,15 @@ CHAINS = (
 )  # fmt: skip
 WARMED = 6  # of so many retrainings one runs its stages anew; the others find them in DVC's cache of runs
 LOST, DOUBLED, WRONG, ORPHANS, OTHER, STUCK = "lost", "doubled", "wrong promotions", "orphans", "other faults", "stuck"
-COUNTS = {"lost": LOST, "without raw": LOST, "account": LOST, "doubled": DOUBLED, "promotion": WRONG, "champion": WRONG, "orphan": ORPHANS}
+COUNTS = {
+    "lost": LOST,
+    "without raw": LOST,
+    "account": LOST,
+    "doubled": DOUBLED,
+    "promotion": WRONG,
+    "champion": WRONG,
+    "orphan": ORPHANS,
+}
 
 
 @dataclass(slots=True)
@@ -63,7 +71,9 @@ class Lives:
         environment = {**os.environ, "LD_PRELOAD": str(library), "PREFECT_API_URL": api, "PYTHONPATH": str(ROOT)}
         environment.pop("PREFECT_HOME", None)
         command = [sys.executable, "-m", "benchmarks.soak_lives"]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def ask(self, order: Any) -> Any:
         self.process.stdin.write(json.dumps(order) + "\n")
@@ -82,7 +92,17 @@ def soak(out: Path, faults: int, seed: int, tell: Any = print, minutes: float = 
     """Play until so many faults have struck, or the time is over."""
     out.mkdir(parents=True, exist_ok=True)
     library, chance, done = out / "faulty.so", random.Random(seed), Soak()
-    command = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(ROOT / "tests" / "faulty.c"), "-ldl", "-pthread"]
+    command = [
+        "cc",
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-o",
+        str(library),
+        str(ROOT / "tests" / "faulty.c"),
+        "-ldl",
+        "-pthread",
+    ]
     subprocess.run(command, check=True)
     prefect = start_prefect(out / f"prefect-{os.getpid()}")
     wire = Wire(int(prefect["api"].split(":")[2].split("/")[0]))
@@ -123,7 +143,15 @@ def _measure(lives: Lives, root: Path, path: tuple[str, ...], into: dict[tuple[s
 
 
 def _strike(
-    lives: Lives, wire: Wire, root: Path, flow: str, fault: Fault, of: Measured, chance: random.Random, done: Soak, tell: Any
+    lives: Lives,
+    wire: Wire,
+    root: Path,
+    flow: str,
+    fault: Fault,
+    of: Measured,
+    chance: random.Random,
+    done: Soak,
+    tell: Any,
 ) -> bool:
     """One fault, the rest after it, and the look. True where the workspace is as if nothing had befallen it."""
     torn = fault.torn(root, chance) if fault.torn else ""
@@ -152,7 +180,9 @@ def _strike(
     stuck = rest["ended"] != "done" and rest.get("code") != 4  # 4: the gate refuses, as it does undisturbed
     findings = seen["look"]["findings"] if "look" in seen else [{"check": "other", "level": "fault", "why": str(seen)}]
     # What the next run sweeps is left for good only if it is still there then.
-    bad = Counter(COUNTS.get(f["check"], OTHER) for f in findings if f["level"] == "fault" or f["check"] in ("orphan", "account"))
+    bad = Counter(
+        COUNTS.get(f["check"], OTHER) for f in findings if f["level"] == "fault" or f["check"] in ("orphan", "account")
+    )
     if stuck:
         bad[STUCK] += 1
     done.bad += bad
@@ -198,8 +228,13 @@ def main() -> int:
 
         def tell(line: dict[str, Any]) -> None:
             print(json.dumps(line), file=log, flush=True)
-            mark = "BAD" if line["bad"] else "differs" if "differs" in line else "ok" if line["struck"] else "not struck"
-            print(f"{line['n']:>4}  {line['flow']:<9} {line['fault']:<40} {line['ended']['ended']:<8} {mark}", file=sys.stderr)
+            mark = (
+                "BAD" if line["bad"] else "differs" if "differs" in line else "ok" if line["struck"] else "not struck"
+            )
+            print(
+                f"{line['n']:>4}  {line['flow']:<9} {line['fault']:<40} {line['ended']['ended']:<8} {mark}",
+                file=sys.stderr,
+            )
 
         done = soak(given.out.resolve(), given.faults, given.seed, tell, given.minutes)
     print(table(done))

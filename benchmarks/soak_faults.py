@@ -1,10 +1,11 @@
 """The faults of the soak: which can strike which step, and what of the workspace a crash can leave torn.
 
-    some(Random(1), "retrain", measured)  ->  Fault("SIGKILL, its stages too", {"kill_after": 7.1, "group": True})
+some(Random(1), "retrain", measured)  ->  Fault("SIGKILL, its stages too", {"kill_after": 7.1, "group": True})
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import threading
@@ -52,7 +53,13 @@ def some(chance: random.Random, flow: str, of: Measured) -> Fault:
         Fault("disk refuses a write (EIO)", {"at": at, "how": EIO}),
         Fault("disk refuses a write (ENOSPC)", {"at": at, "how": ENOSPC}),
         *[Fault("disk full from a write on", {"at": at, "how": -ENOSPC})] * 2,
-        *[Fault("clock jumps", {"jump": chance.choice((-DAY, -3600, 3600, DAY)), "jump_at": chance.randint(1, of.looks or 1)})] * 2,
+        *[
+            Fault(
+                "clock jumps",
+                {"jump": chance.choice((-DAY, -3600, 3600, DAY)), "jump_at": chance.randint(1, of.looks or 1)},
+            )
+        ]
+        * 2,
         *[Fault("torn file", torn=chance.choice(TORN))] * 2,
         *[Fault("two at once", beside=flow)] * 2,
     ]
@@ -146,8 +153,6 @@ def _pump(a: socket.socket, b: socket.socket) -> None:
 
 
 def _end(s: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):
         s.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
     s.close()

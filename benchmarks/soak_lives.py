@@ -1,16 +1,17 @@
 """Lives of one workspace: each is a fork of this process, which has imported everything and started nothing, and runs one flow.
 
-    LD_PRELOAD=faulty.so PREFECT_API_URL=… python -m benchmarks.soak_lives      one JSON line in: one life; one out: how it ended
+LD_PRELOAD=faulty.so PREFECT_API_URL=… python -m benchmarks.soak_lives      one JSON line in: one life; one out: how it ended
 
-    {"flow": "retrain", "workspace": "/tmp/w", "kill_after": 1.3}               SIGKILL from outside, to it or (group) to its stages too
-    {… "at": 17, "how": 28}                                                     the 17th write below the workspace finds a full disk
-    {… "child_at": 5, "how": 0}                                                 each program that it starts dies at its 5th write
-    {… "jump": -86400, "jump_at": 100}                                          the clock goes back a day at the 100th look
-    {… "environment": {"PREFECT_API_URL": …}}                                   another server, or none
+{"flow": "retrain", "workspace": "/tmp/w", "kill_after": 1.3}               SIGKILL from outside, to it or (group) to its stages too
+{… "at": 17, "how": 28}                                                     the 17th write below the workspace finds a full disk
+{… "child_at": 5, "how": 0}                                                 each program that it starts dies at its 5th write
+{… "jump": -86400, "jump_at": 100}                                          the clock goes back a day at the 100th look
+{… "environment": {"PREFECT_API_URL": …}}                                   another server, or none
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -53,7 +54,7 @@ def flow(name: str, root: Path) -> Any:
 
 
 def look(place: Workspace) -> dict[str, Any]:
-    """What the checker says of a workspace at rest, and its content: what must be the same as in a workspace that nothing befell."""
+    """What the checker says of a workspace at rest, and its content: what must be as in one that nothing befell."""
     from tasks.live import kept
     from tasks.live.invariants import invariants
     from tasks.live.lake import TABLES, Lake, key_of
@@ -66,7 +67,9 @@ def look(place: Workspace) -> dict[str, Any]:
         rows = lake.query(f"SELECT {what} FROM {table} ORDER BY ALL").to_pylist()
         content[table] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
     content["snapshots"] = [s.tag for s in kept.snapshots(place)]
-    content["registry"] = [[e.action, e.digest[:8], e.snapshot] for e in journal.read(place).entries if e.action in journal.CHANGES]
+    content["registry"] = [
+        [e.action, e.digest[:8], e.snapshot] for e in journal.read(place).entries if e.action in journal.CHANGES
+    ]
     return {"content": content, "findings": [asdict(f) for f in invariants(place) if f.level != "ok"]}
 
 
@@ -123,10 +126,8 @@ def live(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kill(pid: int, group: bool) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         (os.killpg if group else os.kill)(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def together(orders: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -151,7 +152,6 @@ def main() -> None:
     import pandas  # noqa: F401
     from dvc.repo import Repo  # noqa: F401
 
-    import flows.turn
     import tasks.formats.native
     import tasks.live.invariants
     import tasks.redact.text  # noqa: F401

@@ -1,7 +1,6 @@
 """The soak's world: one week of the demo's company lived undisturbed, with the workspace kept as it stood before each step.
 
-    states(Path("out"))   ->   out/states/logged, sent, answered, labelled, judged, promoted: what every life begins with, and is
-                               compared with
+    states(Path("out"), 1)   ->   out/states/logged, collected, answered, labelled, judged, promoted
 
 Everything is real; the week is short (some hundred conversations), so that a step takes seconds.
 """
@@ -18,8 +17,11 @@ from tasks.live.workspace import Workspace, quiet_environment
 
 SESSIONS = 230
 SMALLER = {"budget: 300": "budget: 170", "audit_holdout: 90": "audit_holdout: 110", "audit_open: 60": "audit_open: 20"}
-# So short a week proves little, and what is to be soaked are promotions: this gate takes a gain that is likely for one that is proved.
-SMALLER |= {"  alpha: 0.05                 # of all promotions": "  alpha: 0.9                  # of all promotions", "doubt_alpha: 0.1 ": "doubt_alpha: 0.001 "}
+# So short a week proves little, and promotions are to be soaked: this gate takes what is likely for what is proved.
+SMALLER |= {
+    "  alpha: 0.05                 # of all promotions": "  alpha: 0.9                  # of all promotions",
+    "doubt_alpha: 0.1 ": "doubt_alpha: 0.001 ",
+}
 # The workspace as it stands before a step, and the step that leads to the next.
 ORDER = ("logged", "collected", "answered", "labelled", "judged", "promoted")
 ROOT = Path(__file__).resolve().parents[1]

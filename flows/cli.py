@@ -17,6 +17,7 @@ import typer
 from flows import (
     capture_cli,
     diff_cli,
+    doctor_cli,
     dossier_cli,
     erase_cli,
     export_cli,
@@ -84,6 +85,7 @@ app.add_typer(capture_cli.quarantine, name="quarantine")
 app.command()(review_cli.review)
 app.command()(export_cli.export)
 app.command()(diff_cli.diff)
+app.command()(doctor_cli.doctor)
 app.command()(dossier_cli.dossier)
 app.command()(lineage_cli.why)
 app.command()(erase_cli.erase)

@@ -30,12 +30,9 @@ from tasks.live.handoff.receive import expected_answers
 from tasks.live.intake import reject_of
 from tasks.live.lake import OPEN, TABLES, Lake, key_of
 from tasks.live.lineage import erased_from
-from tasks.live.registry import files, journal, mirror, tracking
-from tasks.live.registry.journal import BASE, CHANGES, FIRST, PROMOTED, RECORDED, ROLLED_BACK
-from tasks.live.registry.promotion import PROMOTE
+from tasks.live.registry.sound import champion
 from tasks.live.segments import Segments
 from tasks.live.workspace import MARK, Workspace
-from tasks.policy import folder_digest
 from tasks.records import content_id
 from tasks.redact.text import personal
 
@@ -86,7 +83,7 @@ def records(workspace: Workspace) -> Iterator[Finding]:
             seen["feedback"].append(_ids(table["feedback_id"], segment.name, table["raw_line"]))
         for kind, placed, id in (
             ("interactions", read.interactions, rows.interaction_id), ("feedback", read.feedback, rows.feedback_id),
-            ("parts", read.parts, rows.part_id),
+            ("parts", read.parts, rows.part_id)
         ):  # fmt: skip
             seen[kind].append(_ids([id(p.record) for p in placed], segment.name, [p.line for p in placed]))
         lines = [0] * len(flaws) + [line for line, _ in read.rejects]
@@ -107,11 +104,13 @@ def records(workspace: Workspace) -> Iterator[Finding]:
             places = ", ".join(f"{r['segment']}:{r['line']}" for r in lost[:SHOWN])
             yield Finding(FAULT, "lost", f"{len(lost)} {kind} of raw segments are not in the lake: {places}", REBUILD)
         if kind != "rejects":  # those of answers have segments of their own, and those that were released stay
-            more = lake.query(f"SELECT {key} AS id FROM {kind} WHERE {key} NOT IN (SELECT id FROM raw) ORDER BY 1", raw=raw[kind])
+            more = lake.query(
+                f"SELECT {key} AS id FROM {kind} WHERE {key} NOT IN (SELECT id FROM raw) ORDER BY 1", raw=raw[kind]
+            )
             if len(more):
                 yield Finding(
                     FAULT, "without raw", f"{len(more)} {kind} of the lake stand in no raw segment: {_few(more['id'].to_pylist())}",
-                    REBUILD,
+                    REBUILD
                 )  # fmt: skip
         count |= {kind: len(raw[kind]), f"distinct {kind}": len(raw[kind]["id"].unique())}
     yield from _account(lake, raw, count, len(segments.names))
@@ -125,7 +124,7 @@ def _account(lake: Lake, raw: dict[str, pa.Table], count: Counter[str], segments
                    (SELECT count(*) FROM ({OPEN})) AS waiting,
                    (SELECT count(*) FROM waiting w WHERE replace(waiting_id, 'wt_', 'rj_') IN (SELECT reject_id FROM rejects)
                     AND interaction_id NOT IN (SELECT interaction_id FROM interactions)) AS given_up""",
-        raw=raw["interactions"], said=raw["feedback"],
+        raw=raw["interactions"], said=raw["feedback"]
     ).to_pylist()[0]  # fmt: skip
     placed = count["interactions"] + count["feedback"]
     distinct = count["distinct interactions"] + count["distinct feedback"]
@@ -137,7 +136,12 @@ def _account(lake: Lake, raw: dict[str, pa.Table], count: Counter[str], segments
     )
     missing = distinct - numbers["stored"] - numbers["waiting"] - numbers["given_up"]
     if missing:
-        yield Finding(WARNING if missing > 0 else FAULT, "account", f"{said}, and {missing:,} in the quarantine", "flywheel quarantine replay")
+        yield Finding(
+            WARNING if missing > 0 else FAULT,
+            "account",
+            f"{said}, and {missing:,} in the quarantine",
+            "flywheel quarantine replay",
+        )
     else:
         yield Finding(OK, "account", said)
 
@@ -145,7 +149,9 @@ def _account(lake: Lake, raw: dict[str, pa.Table], count: Counter[str], segments
 def answers(workspace: Workspace) -> Iterator[Finding]:
     """Every line that people's tools delivered is an annotation or a reject; each annotation stands in such a line."""
     lake, segments = Lake(workspace.lake), Segments(workspace.raw / "answers")
-    known = lake.query("SELECT annotation_id AS id, batch_id, candidate_id, kind, annotator, received FROM annotations").to_pylist()
+    known = lake.query(
+        "SELECT annotation_id AS id, batch_id, candidate_id, kind, annotator, received FROM annotations"
+    ).to_pylist()
     ids = {r["id"] for r in known}
     # By what it is about, where its value can't be checked any more: a guideline or the list of people has changed since.
     about = {(r["batch_id"], r["candidate_id"], r["kind"], r["annotator"]) for r in known}
@@ -163,15 +169,24 @@ def answers(workspace: Workspace) -> Iterator[Finding]:
             place = _place(line)
             raw_ids.add(id)
             raw_about.add(place)
-            if id not in ids and content_id("rj", segment.name, number, 0) not in rejects and (id or place not in about):
+            if (
+                id not in ids
+                and content_id("rj", segment.name, number, 0) not in rejects
+                and (id or place not in about)
+            ):
                 lost.append(f"{segment.name}:{number}")
     if lost:
-        fix = "mv data/raw/answers/SEGMENT*.zst away, and put its lines into a new file in data/answers; then flywheel receive"
+        fix = "put the lines of that segment (zstdcat) into a new file in data/answers, then flywheel receive"
         yield Finding(FAULT, "lost", f"{len(lost)} answers are neither in the lake nor rejected: {_few(lost)}", fix)
     more = sorted(r["id"] for r in known if r["id"] not in raw_ids
                   and (r["batch_id"], r["candidate_id"], r["kind"], r["annotator"]) not in raw_about)  # fmt: skip
     if more:
-        yield Finding(FAULT, "without raw", f"{len(more)} annotations stand in no delivery: {_few(more)}", "restore data/raw/answers from a backup")
+        yield Finding(
+            FAULT,
+            "without raw",
+            f"{len(more)} annotations stand in no delivery: {_few(more)}",
+            "restore data/raw/answers from a backup",
+        )
 
 
 def doubled(workspace: Workspace) -> Iterator[Finding]:
@@ -179,14 +194,23 @@ def doubled(workspace: Workspace) -> Iterator[Finding]:
     lake = Lake(workspace.lake)
     for table in TABLES:
         key = key_of(table)
-        twice = lake.query(f"SELECT {key} AS id FROM {table} GROUP BY 1 HAVING count(*) > 1 ORDER BY 1")["id"].to_pylist()
+        twice = lake.query(f"SELECT {key} AS id FROM {table} GROUP BY 1 HAVING count(*) > 1 ORDER BY 1")[
+            "id"
+        ].to_pylist()
         if twice:
             yield Finding(FAULT, "doubled", f"{len(twice)} ids stand twice in {table}: {_few(twice)}", REBUILD)
     for table in ABOUT:
-        alone = lake.query(f"SELECT {key_of(table)} AS id FROM {table} ANTI JOIN interactions USING (interaction_id) ORDER BY 1")
+        alone = lake.query(
+            f"SELECT {key_of(table)} AS id FROM {table} ANTI JOIN interactions USING (interaction_id) ORDER BY 1"
+        )
         if len(alone):
             found = alone["id"].to_pylist()
-            yield Finding(FAULT, "without raw", f"{len(found)} {table} are about no interaction of the lake: {_few(found)}", REBUILD)
+            yield Finding(
+                FAULT,
+                "without raw",
+                f"{len(found)} {table} are about no interaction of the lake: {_few(found)}",
+                REBUILD,
+            )
 
 
 def snapshots(workspace: Workspace) -> Iterator[Finding]:
@@ -210,98 +234,36 @@ def snapshots(workspace: Workspace) -> Iterator[Finding]:
                 elif not right[md5]:
                     bad.append(path)
             if gone and not erased:
-                yield Finding(FAULT, "snapshot", f"{one.tag}: {len(gone)} files are neither in the cache nor in a remote: {_few(gone)}",
-                    f"dvc fetch --all-tags; else restore the remote from its backup, or git checkout {one.tag} && dvc repro")  # fmt: skip
+                why = f"{one.tag}: {len(gone)} files are neither in the cache nor in a remote: {_few(gone)}"
+                fix = f"dvc fetch --all-tags; else restore the remote from its backup, or git checkout {one.tag} && dvc repro"
+                yield Finding(FAULT, "snapshot", why, fix)
             if bad:
-                yield Finding(FAULT, "snapshot", f"{one.tag}: {len(bad)} files are not what their MD5 says: {_few(bad)}",
-                    "dvc cache dir shows the cache: delete the object named by the MD5 in it, then dvc fetch")  # fmt: skip
+                why = f"{one.tag}: {len(bad)} files are not what their MD5 says: {_few(bad)}"
+                fix = (
+                    "delete the object of that MD5 in the folder that `dvc cache dir` names, then dvc fetch --all-tags"
+                )
+                yield Finding(FAULT, "snapshot", why, fix)
     for one in made:
         digest = snapshot.digest_at(workspace, one.commit)
         if one.tag != snapshot.TAG + digest[:8]:
-            yield Finding(FAULT, "snapshot", f"{one.tag} pins the data of {snapshot.TAG}{digest[:8]}", f"git tag --delete {one.tag}")
+            why, fix = f"{one.tag} pins the data of {snapshot.TAG}{digest[:8]}", f"git tag --delete {one.tag}"
+            yield Finding(FAULT, "snapshot", why, fix)
         verdict, training = (_report(workspace, one.commit, name) for name in ("verdict", "training"))
         if training and verdict.get("challenger") != training.get("digest"):
-            yield Finding(FAULT, "snapshot", f"{one.tag}: its verdict is about another model than it trained", f"git checkout {one.tag} && dvc repro")
+            why, fix = (
+                f"{one.tag}: its verdict is about another model than it trained",
+                f"git checkout {one.tag} && dvc repro",
+            )
+            yield Finding(FAULT, "snapshot", why, fix)
     owed = [t for t in store.pending(workspace) if t in {s.tag for s in made}]
     if owed:
-        yield Finding(WARNING, "snapshot", f"the remote has not taken {', '.join(owed)} yet", "flywheel turn pushes it; or dvc push")
+        yield Finding(
+            WARNING,
+            "snapshot",
+            f"the remote has not taken {', '.join(owed)} yet",
+            "flywheel turn pushes it; or dvc push",
+        )
     yield Finding(OK, "snapshot", f"{len(made)} snapshots, {len(right):,} files")
-
-
-def champion(workspace: Workspace) -> Iterator[Finding]:
-    """Exactly one champion, who got there by a verdict that promotes, by a rollback, or by a hand in MLflow."""
-    fix = "flywheel history; restore .flywheel/registry/journal.jsonl from a backup, or delete it: it is made anew from MLflow's tags"
-    path = workspace.state / "registry" / "journal.jsonl"
-    try:
-        now = journal.read(workspace)
-    except (orjson.JSONDecodeError, TypeError) as e:
-        yield Finding(FAULT, "champion", f"{path.relative_to(workspace.root)} can't be read: {e}", fix)
-        return
-    made, stack = {s.tag: s for s in kept.snapshots(workspace)}, []
-    for e in now.entries:
-        if e.action == RECORDED and e.snapshot != BASE and e.snapshot not in made:
-            yield Finding(FAULT, "champion", f"version {e.version} was recorded of {e.snapshot}, which is no snapshot", fix)
-        if e.action not in CHANGES:
-            continue
-        before = stack[-1].digest if stack else ""
-        if e.replaced != before or (e.action == FIRST and stack):
-            yield Finding(FAULT, "champion", f"{e.action} at {e.at}: it replaced {e.replaced[:16] or 'nobody'}, and champion was"
-                f" {before[:16] or 'nobody'}", fix)  # fmt: skip
-        if e.action == ROLLED_BACK:
-            if len(stack) < 2 or stack[-2].digest != e.digest:
-                yield Finding(FAULT, "champion", f"rolled back at {e.at} to {e.digest[:16]}, whom the champion had not replaced", fix)
-                return
-            stack.pop()
-            continue
-        stack.append(e)
-        if e.action == PROMOTED:
-            yield from _deserved(workspace, made.get(e.snapshot), e)
-    if len({e.snapshot for e in now.entries if e.action == RECORDED}) < sum(e.action == RECORDED for e in now.entries):
-        yield Finding(FAULT, "doubled", "a snapshot was recorded twice in the journal", fix)
-    if not stack:
-        yield Finding(OK, "champion", "nobody yet: the first turn makes the base model champion")
-        return
-    for e in stack:
-        here = files.folder(workspace, e.digest)
-        if here.is_dir() and folder_digest(here) != e.digest:
-            again = f"rm -r {here.relative_to(workspace.root)}; the next turn brings it back from DVC or MLflow"
-            yield Finding(FAULT, "champion", f"{here.relative_to(workspace.root)} is not the model that its name says", again)
-    yield from _mirrored(workspace, now)
-    yield Finding(OK, "champion", f"{stack[-1].snapshot or BASE} ({stack[-1].digest[:16]}), {stack[-1].action} at {stack[-1].at}")
-
-
-def _deserved(workspace: Workspace, of: kept.Tagged | None, e: journal.Entry) -> Iterator[Finding]:
-    fix = "flywheel rollback"
-    if of is None:
-        if e.by != mirror.MLFLOW and not e.why.startswith("as MLflow"):
-            yield Finding(FAULT, "promotion", f"{e.digest[:16]} was promoted at {e.at} without a snapshot", fix)
-        return
-    verdict = _report(workspace, of.commit, "verdict")
-    if verdict.get("decision") != PROMOTE:
-        yield Finding(FAULT, "promotion", f"{of.tag} was promoted at {e.at}, and its verdict is {verdict.get('decision')}", fix)
-    elif (verdict["challenger"], verdict["champion"]) != (e.digest, e.replaced):
-        yield Finding(FAULT, "promotion", f"{of.tag} was promoted at {e.at}, and its verdict is about two other models", fix)
-
-
-def _mirrored(workspace: Workspace, now: journal.Journal) -> Iterator[Finding]:
-    """MLflow's alias, where MLflow has been told of anything and answers."""
-    if not any(e.action == RECORDED for e in now.entries):
-        return
-    if now.unmirrored() or mirror.owed(workspace):
-        yield Finding(WARNING, "champion", f"MLflow was not told everything yet {mirror.trouble(workspace)}".strip(), "flywheel turn tells it")
-        return
-    try:
-        with tracking.asking(workspace) as client:
-            version = tracking.aliases(client).get(tracking.CHAMPION, "")
-            count = Counter(v.tags.get("digest", "") + v.tags.get("snapshot", "") for v in tracking.model_versions(client))
-    except tracking.Unreachable as e:
-        yield Finding(WARNING, "champion", f"MLflow does not answer: {e}", "start it; the journal decides meanwhile")
-        return
-    if version != now.version(now.champion):
-        yield Finding(FAULT, "champion", f"MLflow's alias names version {version or 'nobody'}, the journal"
-            f" {now.version(now.champion)}", "flywheel turn brings both together")  # fmt: skip
-    if twice := [n for n in count.values() if n > 1]:
-        yield Finding(FAULT, "doubled", f"MLflow has {len(twice)} models twice", "mlflow ui; delete the later version of each")
 
 
 def orphans(workspace: Workspace) -> Iterator[Finding]:
@@ -316,10 +278,15 @@ def orphans(workspace: Workspace) -> Iterator[Finding]:
         if unnamed:
             yield Finding(WARNING, "orphan", f"{len(unnamed)} files of {table} are named by no version of it: {_few(unnamed)}",
                 "delete them while no flow runs; no row of the lake is in them")  # fmt: skip
-    for path in [*litter(workspace), *(workspace.data / name for name in UNFINISHED if (workspace.data / name).exists())]:
+    for path in [
+        *litter(workspace),
+        *(workspace.data / name for name in UNFINISHED if (workspace.data / name).exists()),
+    ]:
         yield Finding(WARNING, "orphan", f"{path.relative_to(root)} is half-written", f"rm -r {path.relative_to(root)}")
     for path in sorted((workspace.state / "models").glob(".new-*")):
-        yield Finding(WARNING, "orphan", f"{path.relative_to(root)} is half of a model", f"rm -r {path.relative_to(root)}")
+        yield Finding(
+            WARNING, "orphan", f"{path.relative_to(root)} is half of a model", f"rm -r {path.relative_to(root)}"
+        )
     for path in sorted(workspace.spool.glob("*.open")):
         yield Finding(WARNING, "orphan", f"{path.relative_to(root)} is open: a receiver writes it, or died",
             "flywheel listen (or serve) finishes what it left when it starts")  # fmt: skip
@@ -345,18 +312,32 @@ def secrets(workspace: Workspace) -> Iterator[Finding]:
         looked += 1
         try:
             if any(needle.any(block) for block in looks_into(path)):
-                yield Finding(FAULT, "secret", f"{name} holds the pseudonym key", f"delete or clean {name}; who has seen it can undo pseudonyms")
+                yield Finding(
+                    FAULT,
+                    "secret",
+                    f"{name} holds the pseudonym key",
+                    f"delete or clean {name}; who has seen it can undo pseudonyms",
+                )
         except (Unreadable, FileNotFoundError) as e:
-            yield Finding(WARNING, "secret", f"{name} could not be looked into: {e}", "")
+            yield Finding(WARNING, "secret", f"{name} could not be looked into: {e}")
         if name.startswith(OUTPUTS) and (kinds := set(personal(path.read_text("utf-8", "replace"))) & SECRETS):
-            yield Finding(FAULT, "secret", f"{name} holds what looks like a credential ({', '.join(sorted(kinds))})", f"look at {name}; then flywheel erase")
+            yield Finding(
+                FAULT,
+                "secret",
+                f"{name} holds what looks like a credential ({', '.join(sorted(kinds))})",
+                f"look at {name}; then flywheel erase",
+            )
     yield Finding(OK, "secret", f"{looked:,} files")
 
 
 def modes(workspace: Workspace) -> Iterator[Finding]:
     """What holds secrets and people's words is for the owner only."""
     shut = [workspace.state, *(workspace.root / name for name in PRIVATE)]
-    keys = [p for p in (workspace.state.rglob("*") if workspace.state.is_dir() else ()) if p.suffix in CREDENTIALS and p.is_file()]
+    keys = [
+        p
+        for p in (workspace.state.rglob("*") if workspace.state.is_dir() else ())
+        if p.suffix in CREDENTIALS and p.is_file()
+    ]
     for path in [*(p for p in shut if p.is_dir()), *keys]:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             name = path.relative_to(workspace.root)
@@ -368,12 +349,19 @@ LOOKS: dict[str, Callable[[Workspace], Iterator[Finding]]] = {
     "lost": records, "answers": answers, "doubled": doubled, "snapshot": snapshots, "champion": champion, "orphan": orphans,
     "secret": secrets, "modes": modes,
 }  # fmt: skip
-EMPTY = pa.table({"id": pa.array([], pa.string()), "segment": pa.array([], pa.string()), "line": pa.array([], pa.int64())})
+EMPTY = pa.table(
+    {"id": pa.array([], pa.string()), "segment": pa.array([], pa.string()), "line": pa.array([], pa.int64())}
+)
 
 
 def _ids(ids: object, segment: str, lines: object) -> pa.Table:
-    arrays = [x.combine_chunks() if isinstance(x, pa.ChunkedArray) else pa.array(x, t) for x, t in ((ids, pa.string()), (lines, pa.int64()))]
-    return pa.table({"id": arrays[0], "segment": pa.array([segment] * len(arrays[0]), pa.string()), "line": arrays[1]}).cast(EMPTY.schema)
+    arrays = [
+        x.combine_chunks() if isinstance(x, pa.ChunkedArray) else pa.array(x, t)
+        for x, t in ((ids, pa.string()), (lines, pa.int64()))
+    ]
+    return pa.table(
+        {"id": arrays[0], "segment": pa.array([segment] * len(arrays[0]), pa.string()), "line": arrays[1]}
+    ).cast(EMPTY.schema)
 
 
 def _place(line: bytes) -> tuple[str, ...]:
@@ -381,7 +369,11 @@ def _place(line: bytes) -> tuple[str, ...]:
         row = orjson.loads(line)
     except orjson.JSONDecodeError:
         return ()
-    return tuple(str(row.get(k, "")) for k in ("batch_id", "candidate_id", "kind", "annotator")) if isinstance(row, dict) else ()
+    return (
+        tuple(str(row.get(k, "")) for k in ("batch_id", "candidate_id", "kind", "annotator"))
+        if isinstance(row, dict)
+        else ()
+    )
 
 
 def _is_right(objects: kept.Kept, md5: str) -> bool | None:
