@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ CHAINS = (
     ("judged", ("turn", "approve", "rebuild")),
     ("promoted", ("rollback", "collect", "turn")),
 )  # fmt: skip
+# What touches neither snapshots nor the registry is looked at in the lake alone, but for every third time.
+OF_THE_LAKE, ALL_OF_IT = ("collect", "annotate", "rebuild"), 3
 WARMED = 6  # of so many retrainings one runs its stages anew; the others find them in DVC's cache of runs
 LOST, DOUBLED, WRONG, ORPHANS, OTHER, STUCK = "lost", "doubled", "wrong promotions", "orphans", "other faults", "stuck"
 COUNTS = {
@@ -111,13 +113,15 @@ def soak(out: Path, faults: int, seed: int, tell: Any = print, minutes: float = 
     try:
         os.environ["PREFECT_API_URL"] = prefect["api"]
         kept = states(out, seed)
-        measured: dict[tuple[str, ...], Measured] = {}
+        measured = _remembered(out / "measured.json")
         retrained, until = 0, time.monotonic() + 60 * minutes
         while sum(done.struck.values()) < faults and time.monotonic() < until:
             state, steps = chance.choice(CHAINS)
             for n in range(len(steps)):  # measured once, on a life that nothing befalls
                 if (state, *steps[: n + 1]) not in measured:
                     _measure(lives, restore(kept / state, out / "workspace").root, (state, *steps), measured)
+                    rows = [[path, asdict(of)] for path, of in measured.items()]
+                    (out / "measured.json").write_text(json.dumps(rows), encoding="utf-8")
                     break
             retrained += "retrain" in steps
             root = restore(kept / state, out / "workspace", cold=retrained % WARMED == 1).root
@@ -129,6 +133,12 @@ def soak(out: Path, faults: int, seed: int, tell: Any = print, minutes: float = 
         lives.close()
         os.killpg(prefect["pid"], signal.SIGTERM)
     return done
+
+
+def _remembered(path: Path) -> dict[tuple[str, ...], Measured]:
+    """What an earlier soak of the same world measured."""
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return {tuple(steps): Measured(**of) for steps, of in rows}
 
 
 def _measure(lives: Lives, root: Path, path: tuple[str, ...], into: dict[tuple[str, ...], Measured]) -> None:
@@ -176,7 +186,8 @@ def _strike(
     if struck:
         done.struck[(fault.kind, flow)] += 1
     rest = lives.ask({"flow": flow, "workspace": str(root)})
-    seen = lives.ask({"flow": "look", "workspace": str(root)})
+    whole = flow not in OF_THE_LAKE or done.played % ALL_OF_IT == 0
+    seen = lives.ask({"flow": "look" if whole else "look at the lake", "workspace": str(root)})
     stuck = rest["ended"] != "done" and rest.get("code") != 4  # 4: the gate refuses, as it does undisturbed
     findings = seen["look"]["findings"] if "look" in seen else [{"check": "other", "level": "fault", "why": str(seen)}]
     # What the next run sweeps is left for good only if it is still there then.

@@ -38,25 +38,25 @@ def flow(name: str, root: Path) -> Any:
     from tasks.live import capture, registry
 
     place = find(root)
-    if name == "look":
-        return look(place)
+    if name in ("look", "look at the lake"):
+        return look(place, name == "look")
     if name == "approve":
         asked = registry.open_question(place)
         return registry.promote(place, registry.Approval("robin", "read 20 of its answers", asked)) if asked else None
     if name == "rollback":
         return registry.rollback(place, "robin", "answers in the wrong language")
-    if name == "rebuild":
-        return capture.rebuild(place)
+    if name in ("capture", "rebuild"):  # without Prefect
+        return getattr(capture, name)(place)
     flows = {"collect": collect.collect, "annotate": annotate.annotate, "retrain": retrain.retrain, "promote": promote.promote,
              "turn": turn.turn}  # fmt: skip
     with prefect_for(Workspace(root), heartbeats=False):
         return flows[name](root)
 
 
-def look(place: Workspace) -> dict[str, Any]:
+def look(place: Workspace, whole: bool) -> dict[str, Any]:
     """What the checker says of a workspace at rest, and its content: what must be as in one that nothing befell."""
     from tasks.live import kept
-    from tasks.live.invariants import invariants
+    from tasks.live.invariants import LOOKS, OF_THE_LAKE, invariants
     from tasks.live.lake import TABLES, Lake, key_of
     from tasks.live.registry import journal
 
@@ -70,7 +70,10 @@ def look(place: Workspace) -> dict[str, Any]:
     content["registry"] = [
         [e.action, e.digest[:8], e.snapshot] for e in journal.read(place).entries if e.action in journal.CHANGES
     ]
-    return {"content": content, "findings": [asdict(f) for f in invariants(place) if f.level != "ok"]}
+    return {
+        "content": content,
+        "findings": [asdict(f) for f in invariants(place, LOOKS if whole else OF_THE_LAKE) if f.level != "ok"],
+    }
 
 
 def life(order: dict[str, Any], answer: int) -> None:
@@ -87,7 +90,7 @@ def life(order: dict[str, Any], answer: int) -> None:
     ended: dict[str, Any] = {}
     try:
         made = flow(order["flow"], Path(root))
-        ended = {"ended": "done"} | ({"look": made} if order["flow"] == "look" else {})
+        ended = {"ended": "done"} | ({"look": made} if order["flow"].startswith("look") else {})
     except Refused as e:
         ended = {"ended": "refused", "code": e.exit_code, "why": str(e)[:MESSAGE]}
     except BaseException as e:

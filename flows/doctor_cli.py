@@ -22,7 +22,8 @@ def doctor(
 ) -> None:
     """Whether this machine and this workspace can run, and what to do where not. Exits 2 on a fault.
 
-    Changes nothing and needs no server. Run --deep while no flow runs: what a running one has not finished looks like what a dead one left.
+    Changes nothing and needs no server. Run --deep while no flow runs: what a running one has not finished looks like what a
+    dead one left.
 
     Example: flywheel doctor --deep --json
     """

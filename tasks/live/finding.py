@@ -19,3 +19,15 @@ class Finding:
     check: str
     why: str
     fix: str = ""
+
+
+def fault(check: str, why: str, fix: str) -> Finding:
+    return Finding(FAULT, check, why, fix)
+
+
+def warning(check: str, why: str, fix: str) -> Finding:
+    return Finding(WARNING, check, why, fix)
+
+
+def well(check: str, why: str = "") -> Finding:
+    return Finding(OK, check, why)

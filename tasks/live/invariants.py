@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import orjson
@@ -24,12 +24,11 @@ from tasks.live.edge import reread
 from tasks.live.erasure.lines import TOMBSTONE
 from tasks.live.erasure.litter import UNFINISHED, litter
 from tasks.live.erasure.needles import Needles, Unreadable, looks_into
-from tasks.live.finding import FAULT, OK, WARNING, Finding
+from tasks.live.finding import FAULT, Finding, fault, warning, well
 from tasks.live.handoff.answers import annotation
 from tasks.live.handoff.receive import expected_answers
 from tasks.live.intake import reject_of
 from tasks.live.lake import OPEN, TABLES, Lake, key_of
-from tasks.live.lineage import erased_from
 from tasks.live.registry.sound import champion
 from tasks.live.segments import Segments
 from tasks.live.workspace import MARK, Workspace
@@ -48,15 +47,15 @@ CREDENTIALS = (".key", ".token", ".pem")
 BLOCK = 1 << 20
 
 
-def invariants(workspace: Workspace) -> list[Finding]:
-    """Every invariant, each at least once in the answer."""
+def invariants(workspace: Workspace, looks: Iterable[str] = ()) -> list[Finding]:
+    """Every invariant (or those of some `looks`), each at least once in the answer."""
     found: list[Finding] = []
-    for name, look in LOOKS.items():
+    for name in looks or LOOKS:
         try:
-            said = list(look(workspace))
+            said = list(LOOKS[name](workspace))
         except Refused as e:  # what a look needs is missing or damaged: that is the finding
-            said = [Finding(FAULT, name, e.why, e.what_to_do)]
-        found += said or [Finding(OK, name, "nothing is wrong")]
+            said = [fault(name, e.why, e.what_to_do)]
+        found += said or [well(name, "nothing is wrong")]
     return found
 
 
@@ -102,16 +101,14 @@ def records(workspace: Workspace) -> Iterator[Finding]:
         ).to_pylist()
         if lost:
             places = ", ".join(f"{r['segment']}:{r['line']}" for r in lost[:SHOWN])
-            yield Finding(FAULT, "lost", f"{len(lost)} {kind} of raw segments are not in the lake: {places}", REBUILD)
+            yield fault("lost", f"{len(lost)} {kind} of raw segments are not in the lake: {places}", REBUILD)
         if kind != "rejects":  # those of answers have segments of their own, and those that were released stay
             more = lake.query(
                 f"SELECT {key} AS id FROM {kind} WHERE {key} NOT IN (SELECT id FROM raw) ORDER BY 1", raw=raw[kind]
             )
             if len(more):
-                yield Finding(
-                    FAULT, "without raw", f"{len(more)} {kind} of the lake stand in no raw segment: {_few(more['id'].to_pylist())}",
-                    REBUILD
-                )  # fmt: skip
+                few = _few(more["id"].to_pylist())
+                yield fault("without raw", f"{len(more)} {kind} of the lake stand in no raw segment: {few}", REBUILD)
         count |= {kind: len(raw[kind]), f"distinct {kind}": len(raw[kind]["id"].unique())}
     yield from _account(lake, raw, count, len(segments.names))
 
@@ -136,14 +133,9 @@ def _account(lake: Lake, raw: dict[str, pa.Table], count: Counter[str], segments
     )
     missing = distinct - numbers["stored"] - numbers["waiting"] - numbers["given_up"]
     if missing:
-        yield Finding(
-            WARNING if missing > 0 else FAULT,
-            "account",
-            f"{said}, and {missing:,} in the quarantine",
-            "flywheel quarantine replay",
-        )
+        yield warning("account", f"{said}, and {missing:,} in the quarantine", "flywheel quarantine replay")
     else:
-        yield Finding(OK, "account", said)
+        yield well("account", said)
 
 
 def answers(workspace: Workspace) -> Iterator[Finding]:
@@ -169,20 +161,16 @@ def answers(workspace: Workspace) -> Iterator[Finding]:
             place = _place(line)
             raw_ids.add(id)
             raw_about.add(place)
-            if (
-                id not in ids
-                and content_id("rj", segment.name, number, 0) not in rejects
-                and (id or place not in about)
-            ):
+            rejected = content_id("rj", segment.name, number, 0) in rejects
+            if id not in ids and not rejected and (id or place not in about):
                 lost.append(f"{segment.name}:{number}")
     if lost:
         fix = "put the lines of that segment (zstdcat) into a new file in data/answers, then flywheel receive"
-        yield Finding(FAULT, "lost", f"{len(lost)} answers are neither in the lake nor rejected: {_few(lost)}", fix)
+        yield fault("lost", f"{len(lost)} answers are neither in the lake nor rejected: {_few(lost)}", fix)
     more = sorted(r["id"] for r in known if r["id"] not in raw_ids
                   and (r["batch_id"], r["candidate_id"], r["kind"], r["annotator"]) not in raw_about)  # fmt: skip
     if more:
-        yield Finding(
-            FAULT,
+        yield fault(
             "without raw",
             f"{len(more)} annotations stand in no delivery: {_few(more)}",
             "restore data/raw/answers from a backup",
@@ -198,72 +186,67 @@ def doubled(workspace: Workspace) -> Iterator[Finding]:
             "id"
         ].to_pylist()
         if twice:
-            yield Finding(FAULT, "doubled", f"{len(twice)} ids stand twice in {table}: {_few(twice)}", REBUILD)
+            yield fault("doubled", f"{len(twice)} ids stand twice in {table}: {_few(twice)}", REBUILD)
     for table in ABOUT:
         alone = lake.query(
             f"SELECT {key_of(table)} AS id FROM {table} ANTI JOIN interactions USING (interaction_id) ORDER BY 1"
         )
         if len(alone):
             found = alone["id"].to_pylist()
-            yield Finding(
-                FAULT,
-                "without raw",
-                f"{len(found)} {table} are about no interaction of the lake: {_few(found)}",
-                REBUILD,
+            yield fault(
+                "without raw", f"{len(found)} {table} are about no interaction of the lake: {_few(found)}", REBUILD
             )
 
 
 def snapshots(workspace: Workspace) -> Iterator[Finding]:
     """What HEAD and each tag pin can be had, byte for byte, and each snapshot is the one that its tag says."""
     made = kept.snapshots(workspace)
-    right: dict[str, bool] = {}
+    right: dict[str, bool | None] = {}
+    erased = _erased(workspace)
     with kept.opened(workspace) as objects:
         head = kept.Tagged("HEAD", "HEAD", 0, "")
         for one in [*made, *([head] if _pins(workspace) else [])]:
-            erased, gone, bad = erased_from(workspace, one.commit), [], []
+            gone, bad = [], []
             try:
                 pinned = objects.files(one.commit)
             except kept.Gone as e:
-                yield Finding(FAULT, "snapshot", f"{one.tag}: {e.why}", e.what_to_do)
+                yield fault("snapshot", f"{one.tag}: {e.why}", e.what_to_do)
                 continue
             for path, md5 in pinned.items():
                 if md5 not in right:
                     right[md5] = _is_right(objects, md5)
-                if right[md5] is None:
+                if right[md5] is None and md5 not in erased:
                     gone.append(path)
-                elif not right[md5]:
+                elif right[md5] is False:
                     bad.append(path)
-            if gone and not erased:
+            if gone:
                 why = f"{one.tag}: {len(gone)} files are neither in the cache nor in a remote: {_few(gone)}"
                 fix = f"dvc fetch --all-tags; else restore the remote from its backup, or git checkout {one.tag} && dvc repro"
-                yield Finding(FAULT, "snapshot", why, fix)
+                yield fault("snapshot", why, fix)
             if bad:
                 why = f"{one.tag}: {len(bad)} files are not what their MD5 says: {_few(bad)}"
                 fix = (
                     "delete the object of that MD5 in the folder that `dvc cache dir` names, then dvc fetch --all-tags"
                 )
-                yield Finding(FAULT, "snapshot", why, fix)
+                yield fault("snapshot", why, fix)
     for one in made:
         digest = snapshot.digest_at(workspace, one.commit)
         if one.tag != snapshot.TAG + digest[:8]:
             why, fix = f"{one.tag} pins the data of {snapshot.TAG}{digest[:8]}", f"git tag --delete {one.tag}"
-            yield Finding(FAULT, "snapshot", why, fix)
+            yield fault("snapshot", why, fix)
         verdict, training = (_report(workspace, one.commit, name) for name in ("verdict", "training"))
         if training and verdict.get("challenger") != training.get("digest"):
             why, fix = (
                 f"{one.tag}: its verdict is about another model than it trained",
                 f"git checkout {one.tag} && dvc repro",
             )
-            yield Finding(FAULT, "snapshot", why, fix)
+            yield fault("snapshot", why, fix)
     owed = [t for t in store.pending(workspace) if t in {s.tag for s in made}]
     if owed:
-        yield Finding(
-            WARNING,
-            "snapshot",
-            f"the remote has not taken {', '.join(owed)} yet",
-            "flywheel turn pushes it; or dvc push",
+        yield warning(
+            "snapshot", f"the remote has not taken {', '.join(owed)} yet", "flywheel turn pushes it; or dvc push"
         )
-    yield Finding(OK, "snapshot", f"{len(made)} snapshots, {len(right):,} files")
+    yield well("snapshot", f"{len(made)} snapshots, {len(right):,} files")
 
 
 def orphans(workspace: Workspace) -> Iterator[Finding]:
@@ -273,26 +256,24 @@ def orphans(workspace: Workspace) -> Iterator[Finding]:
     for table in TABLES:
         half, unnamed = lake.litter(table)
         if half:
-            yield Finding(WARNING, "orphan", f"{len(half)} files of {table} were never committed: {_few(half)}",
+            yield warning("orphan", f"{len(half)} files of {table} were never committed: {_few(half)}",
                 sweeps if table in OWN else "flywheel maintain, or delete them while no flow runs")  # fmt: skip
         if unnamed:
-            yield Finding(WARNING, "orphan", f"{len(unnamed)} files of {table} are named by no version of it: {_few(unnamed)}",
+            yield warning("orphan", f"{len(unnamed)} files of {table} are named by no version of it: {_few(unnamed)}",
                 "delete them while no flow runs; no row of the lake is in them")  # fmt: skip
     for path in [
         *litter(workspace),
         *(workspace.data / name for name in UNFINISHED if (workspace.data / name).exists()),
     ]:
-        yield Finding(WARNING, "orphan", f"{path.relative_to(root)} is half-written", f"rm -r {path.relative_to(root)}")
+        yield warning("orphan", f"{path.relative_to(root)} is half-written", f"rm -r {path.relative_to(root)}")
     for path in sorted((workspace.state / "models").glob(".new-*")):
-        yield Finding(
-            WARNING, "orphan", f"{path.relative_to(root)} is half of a model", f"rm -r {path.relative_to(root)}"
-        )
+        yield warning("orphan", f"{path.relative_to(root)} is half of a model", f"rm -r {path.relative_to(root)}")
     for path in sorted(workspace.spool.glob("*.open")):
-        yield Finding(WARNING, "orphan", f"{path.relative_to(root)} is open: a receiver writes it, or died",
+        yield warning("orphan", f"{path.relative_to(root)} is open: a receiver writes it, or died",
             "flywheel listen (or serve) finishes what it left when it starts")  # fmt: skip
     for name in ("index.lock", "HEAD.lock", "packed-refs.lock"):
         if (root / ".git" / name).exists():
-            yield Finding(FAULT, "orphan", f".git/{name} is there: a git process died, and git refuses to commit",
+            yield fault("orphan", f".git/{name} is there: a git process died, and git refuses to commit",
                 f"rm .git/{name}, when no git process works in {root}")  # fmt: skip
 
 
@@ -301,7 +282,7 @@ def secrets(workspace: Workspace) -> Iterator[Finding]:
     try:
         key = workspace.pseudonym_key().decode("ascii", "replace").strip()
     except Refused as e:
-        yield Finding(FAULT, "secret", e.why, e.what_to_do)
+        yield fault("secret", e.why, e.what_to_do)
         return
     needle = Needles(texts=[key])
     looked = 0
@@ -312,22 +293,20 @@ def secrets(workspace: Workspace) -> Iterator[Finding]:
         looked += 1
         try:
             if any(needle.any(block) for block in looks_into(path)):
-                yield Finding(
-                    FAULT,
+                yield fault(
                     "secret",
                     f"{name} holds the pseudonym key",
                     f"delete or clean {name}; who has seen it can undo pseudonyms",
                 )
         except (Unreadable, FileNotFoundError) as e:
-            yield Finding(WARNING, "secret", f"{name} could not be looked into: {e}")
+            yield warning("secret", f"{name} could not be looked into: {e}")
         if name.startswith(OUTPUTS) and (kinds := set(personal(path.read_text("utf-8", "replace"))) & SECRETS):
-            yield Finding(
-                FAULT,
+            yield fault(
                 "secret",
                 f"{name} holds what looks like a credential ({', '.join(sorted(kinds))})",
                 f"look at {name}; then flywheel erase",
             )
-    yield Finding(OK, "secret", f"{looked:,} files")
+    yield well("secret", f"{looked:,} files")
 
 
 def modes(workspace: Workspace) -> Iterator[Finding]:
@@ -342,13 +321,14 @@ def modes(workspace: Workspace) -> Iterator[Finding]:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             name = path.relative_to(workspace.root)
             mode = "600" if path.is_file() else "700"
-            yield Finding(FAULT, "modes", f"{name} can be read by others on this machine", f"chmod {mode} {name}")
+            yield fault("modes", f"{name} can be read by others on this machine", f"chmod {mode} {name}")
 
 
 LOOKS: dict[str, Callable[[Workspace], Iterator[Finding]]] = {
     "lost": records, "answers": answers, "doubled": doubled, "snapshot": snapshots, "champion": champion, "orphan": orphans,
     "secret": secrets, "modes": modes,
 }  # fmt: skip
+OF_THE_LAKE = ("lost", "answers", "doubled", "orphan", "modes")
 EMPTY = pa.table(
     {"id": pa.array([], pa.string()), "segment": pa.array([], pa.string()), "line": pa.array([], pa.int64())}
 )
@@ -389,6 +369,12 @@ def _is_right(objects: kept.Kept, md5: str) -> bool | None:
             while block := f.read(BLOCK):
                 digest.update(block)
     return digest.hexdigest() == md5.removesuffix(kept.DIR)
+
+
+def _erased(workspace: Workspace) -> set[str]:
+    """The objects that went at a person's wish, as the reports of erasures name them."""
+    reports = [orjson.loads(p.read_bytes()) for p in sorted((workspace.state / "erasures").glob("*.json"))]
+    return {md5 for report in reports for files in report["files"].values() for md5 in files.values()}
 
 
 def _pins(workspace: Workspace) -> bool:

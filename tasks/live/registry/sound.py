@@ -12,7 +12,7 @@ import orjson
 
 from tasks.errors import Refused
 from tasks.live import kept
-from tasks.live.finding import FAULT, OK, WARNING, Finding
+from tasks.live.finding import Finding, fault, warning, well
 from tasks.live.registry import files, journal, mirror, tracking
 from tasks.live.registry.journal import BASE, CHANGES, FIRST, PROMOTED, RECORDED, ROLLED_BACK
 from tasks.live.registry.promotion import PROMOTE
@@ -28,27 +28,22 @@ def champion(workspace: Workspace) -> Iterator[Finding]:
     try:
         now = journal.read(workspace)
     except (orjson.JSONDecodeError, TypeError) as e:
-        yield Finding(FAULT, "champion", f"{path.relative_to(workspace.root)} can't be read: {e}", fix)
+        yield fault("champion", f"{path.relative_to(workspace.root)} can't be read: {e}", fix)
         return
     made, stack = {s.tag: s for s in kept.snapshots(workspace)}, []
     for e in now.entries:
         if e.action == RECORDED and e.snapshot != BASE and e.snapshot not in made:
-            yield Finding(
-                FAULT, "champion", f"version {e.version} was recorded of {e.snapshot}, which is no snapshot", fix
-            )
+            yield fault("champion", f"version {e.version} was recorded of {e.snapshot}, which is no snapshot", fix)
         if e.action not in CHANGES:
             continue
         before = stack[-1].digest if stack else ""
         if e.replaced != before or (e.action == FIRST and stack):
-            yield Finding(FAULT, "champion", f"{e.action} at {e.at}: it replaced {e.replaced[:16] or 'nobody'}, and champion was"
+            yield fault("champion", f"{e.action} at {e.at}: it replaced {e.replaced[:16] or 'nobody'}, and champion was"
                 f" {before[:16] or 'nobody'}", fix)  # fmt: skip
         if e.action == ROLLED_BACK:
             if len(stack) < 2 or stack[-2].digest != e.digest:
-                yield Finding(
-                    FAULT,
-                    "champion",
-                    f"rolled back at {e.at} to {e.digest[:16]}, whom the champion had not replaced",
-                    fix,
+                yield fault(
+                    "champion", f"rolled back at {e.at} to {e.digest[:16]}, whom the champion had not replaced", fix
                 )
                 return
             stack.pop()
@@ -57,20 +52,18 @@ def champion(workspace: Workspace) -> Iterator[Finding]:
         if e.action == PROMOTED:
             yield from _deserved(workspace, made.get(e.snapshot), e)
     if len({e.snapshot for e in now.entries if e.action == RECORDED}) < sum(e.action == RECORDED for e in now.entries):
-        yield Finding(FAULT, "doubled", "a snapshot was recorded twice in the journal", fix)
+        yield fault("doubled", "a snapshot was recorded twice in the journal", fix)
     if not stack:
-        yield Finding(OK, "champion", "nobody yet: the first turn makes the base model champion")
+        yield well("champion", "nobody yet: the first turn makes the base model champion")
         return
     for e in stack:
         here = files.folder(workspace, e.digest)
         if here.is_dir() and folder_digest(here) != e.digest:
             again = f"rm -r {here.relative_to(workspace.root)}; the next turn brings it back from DVC or MLflow"
-            yield Finding(
-                FAULT, "champion", f"{here.relative_to(workspace.root)} is not the model that its name says", again
-            )
+            yield fault("champion", f"{here.relative_to(workspace.root)} is not the model that its name says", again)
     yield from _mirrored(workspace, now)
-    yield Finding(
-        OK, "champion", f"{stack[-1].snapshot or BASE} ({stack[-1].digest[:16]}), {stack[-1].action} at {stack[-1].at}"
+    yield well(
+        "champion", f"{stack[-1].snapshot or BASE} ({stack[-1].digest[:16]}), {stack[-1].action} at {stack[-1].at}"
     )
 
 
@@ -78,17 +71,13 @@ def _deserved(workspace: Workspace, of: kept.Tagged | None, e: journal.Entry) ->
     fix = "flywheel rollback"
     if of is None:
         if e.by != mirror.MLFLOW and not e.why.startswith("as MLflow"):
-            yield Finding(FAULT, "promotion", f"{e.digest[:16]} was promoted at {e.at} without a snapshot", fix)
+            yield fault("promotion", f"{e.digest[:16]} was promoted at {e.at} without a snapshot", fix)
         return
     verdict = _verdict(workspace, of.commit)
     if verdict.get("decision") != PROMOTE:
-        yield Finding(
-            FAULT, "promotion", f"{of.tag} was promoted at {e.at}, and its verdict is {verdict.get('decision')}", fix
-        )
+        yield fault("promotion", f"{of.tag} was promoted at {e.at}, and its verdict is {verdict.get('decision')}", fix)
     elif (verdict["challenger"], verdict["champion"]) != (e.digest, e.replaced):
-        yield Finding(
-            FAULT, "promotion", f"{of.tag} was promoted at {e.at}, and its verdict is about two other models", fix
-        )
+        yield fault("promotion", f"{of.tag} was promoted at {e.at}, and its verdict is about two other models", fix)
 
 
 def _mirrored(workspace: Workspace, now: journal.Journal) -> Iterator[Finding]:
@@ -96,8 +85,7 @@ def _mirrored(workspace: Workspace, now: journal.Journal) -> Iterator[Finding]:
     if not any(e.action == RECORDED for e in now.entries):
         return
     if now.unmirrored() or mirror.owed(workspace):
-        yield Finding(
-            WARNING,
+        yield warning(
             "champion",
             f"MLflow was not told everything yet {mirror.trouble(workspace)}".strip(),
             "flywheel turn tells it",
@@ -110,15 +98,13 @@ def _mirrored(workspace: Workspace, now: journal.Journal) -> Iterator[Finding]:
                 v.tags.get("digest", "") + v.tags.get("snapshot", "") for v in tracking.model_versions(client)
             )
     except tracking.Unreachable as e:
-        yield Finding(WARNING, "champion", f"MLflow does not answer: {e}", "start it; the journal decides meanwhile")
+        yield warning("champion", f"MLflow does not answer: {e}", "start it; the journal decides meanwhile")
         return
     if version != now.version(now.champion):
-        yield Finding(FAULT, "champion", f"MLflow's alias names version {version or 'nobody'}, the journal"
+        yield fault("champion", f"MLflow's alias names version {version or 'nobody'}, the journal"
             f" {now.version(now.champion)}", "flywheel turn brings both together")  # fmt: skip
     if twice := [n for n in count.values() if n > 1]:
-        yield Finding(
-            FAULT, "doubled", f"MLflow has {len(twice)} models twice", "mlflow ui; delete the later version of each"
-        )
+        yield fault("doubled", f"MLflow has {len(twice)} models twice", "mlflow ui; delete the later version of each")
 
 
 def _verdict(workspace: Workspace, commit: str) -> dict:
