@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.soak_faults import Fault, Measured, Wire, some
+from benchmarks.soak_lives import REST_OF_A_ROLLBACK
 from benchmarks.soak_world import ROOT, restore, states
 from tests.conftest import start_prefect
 
@@ -185,7 +186,7 @@ def _strike(
     done.played += 1
     if struck:
         done.struck[(fault.kind, flow)] += 1
-    rest = lives.ask({"flow": flow, "workspace": str(root)})
+    rest = lives.ask({"flow": REST_OF_A_ROLLBACK if flow == "rollback" else flow, "workspace": str(root)})
     whole = flow not in OF_THE_LAKE or done.played % ALL_OF_IT == 0
     seen = lives.ask({"flow": "look" if whole else "look at the lake", "workspace": str(root)})
     stuck = rest["ended"] != "done" and rest.get("code") != 4  # 4: the gate refuses, as it does undisturbed

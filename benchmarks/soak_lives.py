@@ -28,6 +28,7 @@ from typing import Any
 from tasks.errors import Refused
 from tasks.live.workspace import Workspace, find, quiet_environment
 
+REST_OF_A_ROLLBACK = "the rest of a rollback"
 MESSAGE = 600  # characters
 
 
@@ -36,6 +37,7 @@ def flow(name: str, root: Path) -> Any:
     from flows import annotate, collect, promote, retrain, turn
     from flows.server import prefect_for
     from tasks.live import capture, registry
+    from tasks.live.registry import journal
 
     place = find(root)
     if name in ("look", "look at the lake"):
@@ -43,7 +45,9 @@ def flow(name: str, root: Path) -> Any:
     if name == "approve":
         asked = registry.open_question(place)
         return registry.promote(place, registry.Approval("robin", "read 20 of its answers", asked)) if asked else None
-    if name == "rollback":
+    if name == REST_OF_A_ROLLBACK and any(e.action == journal.ROLLED_BACK for e in journal.read(place).entries):
+        return registry.settle(place)  # a second one would bring back whom the first one's champion had replaced
+    if name in ("rollback", REST_OF_A_ROLLBACK):
         return registry.rollback(place, "robin", "answers in the wrong language")
     if name in ("capture", "rebuild"):  # without Prefect
         return getattr(capture, name)(place)
@@ -66,7 +70,7 @@ def look(place: Workspace, whole: bool) -> dict[str, Any]:
         what = "source, code, message" if table == "rejects" else key_of(table)
         rows = lake.query(f"SELECT {what} FROM {table} ORDER BY ALL").to_pylist()
         content[table] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
-    content["snapshots"] = [s.tag for s in kept.snapshots(place)]
+    content["snapshots"] = [s.tag for s in kept.snapshots(place)] if (place.root / ".git").exists() else []
     content["registry"] = [
         [e.action, e.digest[:8], e.snapshot] for e in journal.read(place).entries if e.action in journal.CHANGES
     ]

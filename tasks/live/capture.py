@@ -88,7 +88,9 @@ def rebuild(workspace: Workspace) -> Account:
 
     What later steps derived (members, signals, candidates) refers to rows by id and stays. May be killed and run again.
     """
-    with workspace.lock("capture"), workspace.lock("lake"):
+    # The tables are made beside the old ones.
+    needed = sum(p.stat().st_size for table in CAPTURED for p in (workspace.lake / table).glob("*.parquet"))
+    with workspace.lock("capture"), workspace.lock("lake"), _full_disk_refused("the lake made anew", needed):
         fresh = workspace.data / "lake.rebuilt"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
