@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.live.workspace import Workspace
+from tasks.live.workspace import TEMPORARY, Workspace, runs
 
-TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 UNFINISHED = ("lake.rebuilt", ".frozen.tmp")  # in data/; whoever makes one begins by deleting it
 
 
@@ -39,16 +36,3 @@ def litter(workspace: Workspace) -> Iterator[Path]:
             named = TEMPORARY.fullmatch(path.name)
             if named and not runs(named[1]):
                 yield path
-
-
-def runs(pid: str) -> bool:
-    """Whether such a process runs, and is not this one: what this one began to write before is written by now."""
-    if not pid.isdigit() or int(pid) == os.getpid():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
