@@ -34,14 +34,14 @@ CHAINS = (
     ("logged", ("collect", "annotate")),
     ("collected", ("rebuild", "annotate")),
     ("answered", ("annotate",)),
-    ("labelled", ("retrain", "promote", "approve", "rollback", "promote")),
-    ("judged", ("approve", "rollback", "turn")),
-    ("judged", ("turn", "approve", "rebuild")),
+    ("labelled", ("retrain", "promote", "approve", "rollback")),
+    ("labelled", ("retrain",)),
+    ("judged", ("approve", "rollback")),
     ("promoted", ("rollback", "collect", "turn")),
-)  # fmt: skip
+)
 # What touches neither snapshots nor the registry is looked at in the lake alone, but for every third time.
 OF_THE_LAKE, ALL_OF_IT = ("collect", "annotate", "rebuild"), 3
-WARMED = 6  # of so many retrainings one runs its stages anew; the others find them in DVC's cache of runs
+COLD = 8  # of so many retrainings one runs its stages anew; the others find what they made in DVC's cache of runs
 LOST, DOUBLED, WRONG, ORPHANS, OTHER, STUCK = "lost", "doubled", "wrong promotions", "orphans", "other faults", "stuck"
 COUNTS = {
     "lost": LOST,
@@ -125,7 +125,7 @@ def soak(out: Path, faults: int, seed: int, tell: Any = print, minutes: float = 
                     (out / "measured.json").write_text(json.dumps(rows), encoding="utf-8")
                     break
             retrained += "retrain" in steps
-            root = restore(kept / state, out / "workspace", cold=retrained % WARMED == 1).root
+            root = restore(kept / state, out / "workspace", cold="retrain" in steps and retrained % COLD == 0).root
             for n, flow in enumerate(steps):
                 of = measured[(state, *steps[: n + 1])]
                 if not _strike(lives, wire, root, flow, some(chance, flow, of), of, chance, done, tell):
@@ -144,10 +144,15 @@ def _remembered(path: Path) -> dict[tuple[str, ...], Measured]:
 
 def _measure(lives: Lives, root: Path, path: tuple[str, ...], into: dict[tuple[str, ...], Measured]) -> None:
     for n, flow in enumerate(path[1:], 1):
+        if path[: n + 1] in into:
+            lives.ask({"flow": flow, "workspace": str(root)})
+            continue
         ended = lives.ask({"flow": flow, "workspace": str(root), "count": True, "jump": 1, "jump_at": 10**9})
         if ended["ended"] != "done" and ended.get("code") != 4:
             raise SystemExit(f"undisturbed, {flow} after {path[:n]} ends so: {ended}")
         seen = lives.ask({"flow": "look", "workspace": str(root)})
+        if "look" not in seen:
+            raise SystemExit(f"the look after {path[: n + 1]} ends so: {seen}")
         if bad := [f for f in seen["look"]["findings"] if f["level"] == "fault"]:
             raise SystemExit(f"undisturbed, {flow} after {path[:n]} leaves: {bad}")
         into[path[: n + 1]] = Measured(ended["seconds"], ended["writes"], ended["looks"], seen["look"]["content"])

@@ -22,8 +22,6 @@ SMALLER |= {
     "  alpha: 0.05                 # of all promotions": "  alpha: 0.9                  # of all promotions",
     "doubt_alpha: 0.1 ": "doubt_alpha: 0.001 ",
 }
-# The workspace as it stands before a step, and the step that leads to the next.
-ORDER = ("logged", "collected", "answered", "labelled", "judged", "promoted")
 ROOT = Path(__file__).resolve().parents[1]
 REVIEWER = "robin"
 
@@ -74,6 +72,8 @@ def states(out: Path, seed: int) -> Path:
             raise SystemExit(f"the soak needs a week whose verdict promotes; seed {seed} gives: {made}")
         promote(place.root)  # asks a person
         _keep(place, folder / "judged")
+        shutil.rmtree(folder / "labelled" / ".dvc" / "cache")
+        shutil.copytree(place.root / ".dvc" / "cache", folder / "labelled" / ".dvc" / "cache")
         asked = registry.open_question(place)
         registry.promote(place, registry.Approval(REVIEWER, "read 20 of its answers", asked))
         _keep(place, folder / "promoted")
@@ -81,17 +81,12 @@ def states(out: Path, seed: int) -> Path:
     return folder
 
 
-def restore(state: Path, root: Path, cold: bool = True) -> Workspace:
+def restore(state: Path, root: Path, cold: bool = False) -> Workspace:
     """Put the workspace back to a state. `cold`: without what DVC remembers of earlier runs of the stages, which run anew then."""
-    cache, kept = root / ".dvc" / "cache", root.with_name(f"{root.name}.cache")
-    if not cold and cache.is_dir():
-        shutil.rmtree(kept, ignore_errors=True)
-        cache.rename(kept)
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(state, root, symlinks=True)
-    if not cold and kept.is_dir():
-        shutil.rmtree(cache, ignore_errors=True)
-        kept.rename(cache)
+    if cold:
+        shutil.rmtree(root / ".dvc" / "cache" / "runs", ignore_errors=True)
     offsets = root / ".flywheel" / "offsets-logs.json"
     for path in (offsets, offsets.with_name("offsets-answers.json")):
         if path.is_file():  # it is known by its inode which logs were read

@@ -92,18 +92,13 @@ def programs(workspace: Workspace) -> Iterator[Told]:
 
 def clone(workspace: Workspace) -> Iterator[Told]:
     """Whether a snapshot could be committed now."""
-    from tasks.live.repository import ready
+    from tasks.live.repository import git_locks, ready
 
     if shutil.which("git") is None:
         return
-    for name in ("index.lock", "HEAD.lock", "packed-refs.lock"):
-        lock = workspace.root / ".git" / name
-        if lock.exists():
-            age = int(time.time() - lock.stat().st_mtime)
-            yield fault(
-                f".git/{name} is {age} s old: a git process works here, or died and left it",
-                f"rm .git/{name}, if none works",
-            )
+    for lock in git_locks(workspace.root):
+        name, age = lock.relative_to(workspace.root), int(time.time() - lock.stat().st_mtime)
+        yield fault(f"{name} is {age} s old: a git process works here, or died and left it", f"rm {name}, if none works")
     ready(workspace)
 
 

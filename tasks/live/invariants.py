@@ -30,6 +30,7 @@ from tasks.live.handoff.receive import expected_answers
 from tasks.live.intake import reject_of
 from tasks.live.lake import OPEN, TABLES, Lake, key_of
 from tasks.live.registry.sound import champion
+from tasks.live.repository import git_locks
 from tasks.live.segments import Segments
 from tasks.live.workspace import MARK, Workspace
 from tasks.records import content_id
@@ -271,10 +272,10 @@ def orphans(workspace: Workspace) -> Iterator[Finding]:
     for path in sorted(workspace.spool.glob("*.open")):
         yield warning("orphan", f"{path.relative_to(root)} is open: a receiver writes it, or died",
             "flywheel listen (or serve) finishes what it left when it starts")  # fmt: skip
-    for name in ("index.lock", "HEAD.lock", "packed-refs.lock"):
-        if (root / ".git" / name).exists():
-            yield fault("orphan", f".git/{name} is there: a git process died, and git refuses to commit",
-                f"rm .git/{name}, when no git process works in {root}")  # fmt: skip
+    for lock in git_locks(root):
+        name = lock.relative_to(root)
+        fix = f"the next snapshot removes it; or rm {name}, when no git process works in {root}"
+        yield fault("orphan", f"{name} is there: a git process died, and git refuses to commit", fix)
 
 
 def secrets(workspace: Workspace) -> Iterator[Finding]:
