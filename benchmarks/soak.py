@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,11 @@ CHAINS = (
     ("labelled", ("retrain",)),
     ("judged", ("approve", "rollback")),
     ("promoted", ("rollback", "collect", "turn")),
+    ("logged", ("capture", "rebuild")),
+    ("collected", ("rebuild",)),
 )
 # What touches neither snapshots nor the registry is looked at in the lake alone, but for every third time.
-OF_THE_LAKE, ALL_OF_IT = ("collect", "annotate", "rebuild"), 3
+OF_THE_LAKE, ALL_OF_IT = ("capture", "collect", "annotate", "rebuild"), 3
 COLD = 8  # of so many retrainings one runs its stages anew; the others find what they made in DVC's cache of runs
 LOST, DOUBLED, WRONG, ORPHANS, OTHER, STUCK = "lost", "doubled", "wrong promotions", "orphans", "other faults", "stuck"
 COUNTS = {
@@ -91,7 +94,7 @@ class Lives:
         self.process.wait(30)
 
 
-def soak(out: Path, faults: int, seed: int, tell: Any = print, minutes: float = 1e9) -> Soak:
+def soak(out: Path, faults: int, seed: int, tell: Any = print, minutes: float = 1e9, flows: Sequence[str] = ()) -> Soak:
     """Play until so many faults have struck, or the time is over."""
     out.mkdir(parents=True, exist_ok=True)
     library, chance, done = out / "faulty.so", random.Random(seed), Soak()
@@ -117,7 +120,7 @@ def soak(out: Path, faults: int, seed: int, tell: Any = print, minutes: float = 
         measured = _remembered(out / "measured.json")
         retrained, until = 0, time.monotonic() + 60 * minutes
         while sum(done.struck.values()) < faults and time.monotonic() < until:
-            state, steps = chance.choice(CHAINS)
+            state, steps = chance.choice([c for c in CHAINS if not flows or set(c[1]) <= set(flows)])
             for n in range(len(steps)):  # measured once, on a life that nothing befalls
                 if (state, *steps[: n + 1]) not in measured:
                     _measure(lives, restore(kept / state, out / "workspace").root, (state, *steps), measured)
@@ -238,6 +241,9 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=1e9, help="End earlier, with what struck until then.")
+    parser.add_argument(
+        "--flows", default="", help="Only chains of these, as approve,rollback,rebuild,capture (none of Prefect's)."
+    )
     parser.add_argument("--out", type=Path, required=True, help="A folder for the workspace, its states and the log.")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -253,7 +259,14 @@ def main() -> int:
                 file=sys.stderr,
             )
 
-        done = soak(given.out.resolve(), given.faults, given.seed, tell, given.minutes)
+        done = soak(
+            given.out.resolve(),
+            given.faults,
+            given.seed,
+            tell,
+            given.minutes,
+            given.flows.split(",") if given.flows else (),
+        )
     print(table(done))
     return 1 if done.bad or done.different else 0
 
