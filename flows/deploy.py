@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import yaml
 from prefect import serve
@@ -120,6 +121,7 @@ def _schedule(name: str, params: ScheduleParams, parameters: dict[str, Any]) -> 
         return None
     match = EVERY.fullmatch(said)
     try:
+        ZoneInfo(params.timezone)
         if match:
             return Interval(timedelta(seconds=float(match[1]) * SECONDS[match[2]]), **more)
         return Cron(said, **more)

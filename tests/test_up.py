@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -128,6 +129,20 @@ def test_a_flow_run_that_fails_is_told(place: Workspace, up: dict[str, str]):
     assert found[0]["subject"] in flywheel("status", "--workspace", place.root).out
 
 
+def test_a_flow_run_that_died_with_its_runner_is_marked_and_told_and_its_place_is_free_again(place: Workspace, up: dict[str, str]):
+    turn = deployment(up["prefect"], "turn")
+    run = call(up["prefect"], f"/deployments/{turn['id']}/create_flow_run", {})["id"]
+    until(lambda: state(up["prefect"], run) == "RUNNING", "it runs")
+    runner = psutil.Process(services.read(place).services["deployments"].pid)
+    for process in [runner, *runner.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    until(lambda: state(up["prefect"], run) == "CRASHED", "the missing heartbeats are seen")
+    until(lambda: any("crashed" in a["subject"] for a in alarms.read(place)), "it is told")
+    again = call(up["prefect"], f"/deployments/{turn['id']}/create_flow_run", {})["id"]
+    until(lambda: state(up["prefect"], again) == "COMPLETED", "the next one goes on from there")
+
+
 def test_down_ends_everything_also_what_a_killed_supervisor_left(place: Workspace, up: dict[str, str]):
     known = services.read(place)
     os.kill(known.pid, signal.SIGKILL)
@@ -191,11 +206,16 @@ def approve_in_browser(prefect: str) -> None:
 
 
 def flow_runs(prefect: str) -> list[dict[str, Any]]:
-    return call(prefect, "/flow_runs/filter", {"limit": 200, "sort": "START_TIME_DESC"})
+    begun = {"state": {"type": {"not_any_": ["SCHEDULED"]}}}
+    return call(prefect, "/flow_runs/filter", {"limit": 200, "sort": "START_TIME_DESC", "flow_runs": begun})
 
 
 def failed(prefect: str) -> list[str]:
     return [f"{r['name']}: {r['state']['message']}" for r in flow_runs(prefect) if r["state_type"] in ("FAILED", "CRASHED")]
+
+
+def state(prefect: str, run: str) -> str:
+    return call(prefect, f"/flow_runs/{run}")["state_type"]
 
 
 def deployment(prefect: str, name: str) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Supervisor:
                 known.write(self.workspace, self.known)
                 if self.known.healthy and not told:
                     told = True
-                    self.say(addresses(self.known))
+                    self.say(listed(self.known))
                 self._pause(CALM_S if self.known.healthy else EVERY_S)
         finally:
             self.stop()
@@ -125,9 +125,10 @@ class Supervisor:
             log.replace(log.with_suffix(".log.1"))
         with log.open("ab") as out:
             # A session of its own: Ctrl+C at the terminal is for the supervisor, who ends them in order.
+            environment = os.environ | {"PYTHONUNBUFFERED": "1"} | watched.service.environment
             watched.child = subprocess.Popen(
-                watched.service.command, cwd=self.workspace.state, env=os.environ | watched.service.environment,
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+                watched.service.command, cwd=self.workspace.state, env=environment, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         watched.began, watched.again_at, watched.unanswered = time.monotonic(), 0.0, 0
         running.pid, running.state = watched.child.pid, STARTING
@@ -233,7 +234,7 @@ def trouble(service: Service) -> str:
         return f"{service.health}: {getattr(e, 'reason', e)}"
 
 
-def addresses(found: Known) -> str:
+def listed(found: Known) -> str:
     """What is where, a line a service, for people."""
     purpose = {
         "prefect": "flow runs, artifacts, approvals", "mlflow": "trainings and models", "receiver": "takes OpenTelemetry logs",

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -57,17 +58,20 @@ def table(workspace: Workspace, ports: dict[str, int]) -> list[Service]:
         command = [
             python, "-m", "mlflow", "server", "--host", HOST, "--port", str(ports["mlflow"]), "--workers", "1",
             "--backend-store-uri", store, "--default-artifact-root", artifacts,
+            "--uvicorn-opts", "--log-level warning",  # or each look at its health is a line of its log
         ]  # fmt: skip
         services.append(Service("mlflow", command, url["mlflow"], f"{url['mlflow']}/health"))
 
-    def flywheel(verb: str, name: str, health: str, **more: dict[str, str]) -> Service:
+    def flywheel(verb: str, name: str, health: str, **more: Any) -> Service:
         command = [python, "-m", "flows.cli", verb, "--port", str(ports[name]), "--workspace", root]
         return Service(name, command, url[name], url[name] + health, ours, **more)
 
     token = os.environ.get("FLYWHEEL_TOKEN", "")
     services.append(flywheel("listen", "receiver", "/health", headers={"Authorization": f"Bearer {token}"} if token else {}))
     services.append(flywheel("review", "review", "/"))
-    services.append(flywheel("serve", "champion", "/healthz"))
+    # It makes the registry's database, too, where there is none: one after the other.
+    after = "" if os.environ.get("FLYWHEEL_TRACKING_URI") else "mlflow"
+    services.append(flywheel("serve", "champion", "/healthz", after=after))
     services.append(
         Service(
             "deployments", [python, "-m", "flows.deploy", root], prefect.removesuffix("/api") + "/deployments",
