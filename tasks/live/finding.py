@@ -25,7 +25,7 @@ def fault(check: str, why: str, fix: str) -> Finding:
     return Finding(FAULT, check, why, fix)
 
 
-def warning(check: str, why: str, fix: str) -> Finding:
+def warning(check: str, why: str, fix: str = "") -> Finding:
     return Finding(WARNING, check, why, fix)
 
 

@@ -300,7 +300,7 @@ def secrets(workspace: Workspace) -> Iterator[Finding]:
                     f"delete or clean {name}; who has seen it can undo pseudonyms",
                 )
         except (Unreadable, FileNotFoundError) as e:
-            yield warning("secret", f"{name} could not be looked into: {e}")
+            yield warning("secret", f"{name} could not be looked into: {e}", "flywheel retrain makes what lies in data/ anew")
         if name.startswith(OUTPUTS) and (kinds := set(personal(path.read_text("utf-8", "replace"))) & SECRETS):
             yield fault(
                 "secret",
