@@ -167,10 +167,14 @@ def test_a_full_disk_is_told_with_the_bytes_needed_and_the_same_command_goes_on(
     done = flywheel("capture", "--json", "--workspace", place.root)
     assert done.code == 0, done.err
     assert content(place) == reference[0]
+    everything = fault | {"FAULT_AT": "1"}
+    let_go = flywheel("quarantine", "dismiss", "bad_json", "--reason", "junk", "--workspace", place.root, **everything)
+    assert let_go.code == 1 and "fix: flywheel doctor" in let_go.err and "Traceback" not in let_go.err, let_go.err
     rebuilt = flywheel("capture", "--rebuild", "--workspace", place.root, **fault)
     assert rebuilt.code == 1 and "free at least" in rebuilt.err and "Traceback" not in rebuilt.err, rebuilt.err
     assert content(place) == reference[0], "the old tables stay until the new ones are whole"
     assert flywheel("capture", "--rebuild", "--workspace", place.root).code == 0
+    assert flywheel("capture", "--workspace", place.root).code == 0, "and what they left half-written is swept"
     check(place, reference[0], "rebuilt")
 
 

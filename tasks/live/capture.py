@@ -140,7 +140,7 @@ class _Run:
     """One run of capture: what its chunks go through, and its account. Only under the lock "capture"."""
 
     def __init__(self, workspace: Workspace):
-        sweep(workspace.lake, OWN)
+        sweep(workspace.lake, (*OWN, "releases"))
         sweep(workspace.lake, ("rejects",), older_than_s=DAY_US / 1e6)
         self.account = Account()
         self.edge = edge_of(workspace)

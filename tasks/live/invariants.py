@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from tasks.errors import BadRecord, Refused
 from tasks.live import kept, rows, snapshot, store
-from tasks.live.capture import OWN, rereading
+from tasks.live.capture import rereading
 from tasks.live.edge import reread
 from tasks.live.erasure.lines import TOMBSTONE
 from tasks.live.erasure.litter import UNFINISHED, litter
@@ -252,13 +252,12 @@ def snapshots(workspace: Workspace) -> Iterator[Finding]:
 
 def orphans(workspace: Workspace) -> Iterator[Finding]:
     """Nothing is left of processes that died, but what the next run takes up or sweeps."""
-    sweeps = "the next run sweeps it"
     lake, root = Lake(workspace.lake), workspace.root
     for table in TABLES:
         half, unnamed = lake.litter(table)
         if half:
-            yield warning("orphan", f"{len(half)} files of {table} were never committed: {_few(half)}",
-                sweeps if table in OWN else "flywheel maintain, or delete them while no flow runs")  # fmt: skip
+            fix = "the next run sweeps it" if table != "rejects" else "a capture a day later sweeps it"
+            yield warning("orphan", f"{len(half)} files of {table} were never committed: {_few(half)}", fix)
         if unnamed:
             yield warning("orphan", f"{len(unnamed)} files of {table} are named by no version of it: {_few(unnamed)}",
                 "delete them while no flow runs; no row of the lake is in them")  # fmt: skip

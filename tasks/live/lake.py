@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from tasks.live.workspace import write_durably
+from tasks.live.workspace import Workspace, write_durably
 from tasks.records import (
     Annotation,
     Asked,
@@ -77,6 +78,8 @@ UNLIKE_COLUMNS = {
 # DuckDB's types of the columns that a noun may have, for tables that nobody wrote yet.
 SQL_TYPES = {"string": "VARCHAR", "double": "DOUBLE", "int64": "BIGINT", "bool": "BOOLEAN"}
 UNCOMMITTED = ".uncommitted-"
+# Written under the lock "lake"; the others under "capture", and rejects under both.
+UNDER_LAKE = ("members", "signals", "candidates", "clusters", "asks", "events", "annotations")
 MEMORY_LIMIT = "1GB"  # DuckDB spills beyond it; its default of 80% of the machine would crowd the training out
 
 
@@ -279,6 +282,14 @@ class Pending:
         assert self._writer is not None
         self._writer.close()
         return self._path.rename(self.folder / self._path.name.removeprefix(UNCOMMITTED))
+
+
+@contextmanager
+def writing(workspace: Workspace) -> Iterator[None]:
+    """Hold the lock under which what people and detectors say is written, after whoever died in it."""
+    with workspace.lock("lake"):
+        sweep(workspace.lake, UNDER_LAKE)
+        yield
 
 
 def sweep(lake: Path, tables: Iterable[str], older_than_s: float = 0) -> None:

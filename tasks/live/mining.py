@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from tasks.judged import DRAWN, LLMJudgeParams
 from tasks.live import known, registry
 from tasks.live.feedback import RESOLVED, stream
-from tasks.live.lake import Lake, Pending
+from tasks.live.lake import Lake, Pending, writing
 from tasks.live.workspace import Workspace
 from tasks.metrics import FeedbackParams, metrics
 from tasks.split import Asked, Known, SplitParams, members
@@ -95,7 +95,7 @@ class Mined:
 
 def mine(workspace: Workspace) -> Mined:
     """Place what is new, then run every detector over what may still be sent. Nothing new: nothing is written."""
-    with workspace.lock("lake"):
+    with writing(workspace):
         # Capture may be storing more at this moment: one look at what there is, for all that follows.
         lake = Lake(workspace.lake).pin("interactions", "feedback")
         # Signals first: being placed is the mark of having been looked at, and a process may die in between.
@@ -191,7 +191,7 @@ def judged(workspace: Workspace) -> dict[str, int]:
     rows = Lake(workspace.lake).query(UNJUDGED, {"share": params.random_share, "most": params.max_items}).to_pylist()
     looked = judge.Judge(at, params).look(judge.Seen(**r) for r in rows)
     found = judge.signals(looked.opinions, params.model)
-    with workspace.lock("lake"):
+    with writing(workspace):
         Lake(workspace.lake).append("signals", found)
     errors = {f"judge error: {code}": n for code, n in looked.errors.items()}
     left = {f"judge: left, {looked.stopped}": looked.left} if looked.left else {}

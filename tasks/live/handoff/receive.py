@@ -20,7 +20,7 @@ from tasks.live.handoff.files import Files
 from tasks.live.handoff.tool import Delivery
 from tasks.live.intake import Account
 from tasks.live.labels import catalogue, guidelines, write_rates
-from tasks.live.lake import Lake
+from tasks.live.lake import Lake, writing
 from tasks.live.people import roster
 from tasks.live.segments import Segments
 from tasks.live.workspace import Workspace
@@ -29,7 +29,7 @@ from tasks.records import Asked, Reject, content_id
 
 def receive(workspace: Workspace) -> Account:
     """Take in what came back: from the configured tool, and always from answer files (the review page writes those)."""
-    with workspace.lock("lake"):
+    with writing(workspace):
         lake = Lake(workspace.lake)
         account = Account()
         expected: Expected | None = None
