@@ -141,7 +141,7 @@ class _Run:
 
     def __init__(self, workspace: Workspace):
         sweep(workspace.lake, (*OWN, "releases"))
-        sweep(workspace.lake, ("rejects",), older_than_s=DAY_US / 1e6)
+        sweep(workspace.lake, ("rejects",), dead_only=True)  # receiving answers writes them too
         self.account = Account()
         self.edge = edge_of(workspace)
         lake, segments = Lake(workspace.lake), Segments(workspace.raw)

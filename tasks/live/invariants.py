@@ -256,8 +256,8 @@ def orphans(workspace: Workspace) -> Iterator[Finding]:
     for table in TABLES:
         half, unnamed = lake.litter(table)
         if half:
-            fix = "the next run sweeps it" if table != "rejects" else "a capture a day later sweeps it"
-            yield warning("orphan", f"{len(half)} files of {table} were never committed: {_few(half)}", fix)
+            why = f"{len(half)} files of {table} were never committed: {_few(half)}"
+            yield warning("orphan", why, "the next run that writes there sweeps it")
         if unnamed:
             yield warning("orphan", f"{len(unnamed)} files of {table} are named by no version of it: {_few(unnamed)}",
                 "delete them while no flow runs; no row of the lake is in them")  # fmt: skip

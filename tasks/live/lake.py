@@ -5,6 +5,7 @@ Several processes may read and append at once; rows are upserts by content id, s
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +23,7 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from tasks.live.workspace import Workspace, write_durably
+from tasks.live.workspace import Workspace, runs, write_durably
 from tasks.records import (
     Annotation,
     Asked,
@@ -249,7 +250,7 @@ class Pending:
             return
         if self._writer is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._path = self.folder / f"{UNCOMMITTED}{uuid.uuid4()}.parquet"
+            self._path = self.folder / f"{UNCOMMITTED}{os.getpid()}-{uuid.uuid4()}.parquet"
             self._writer = pq.ParquetWriter(
                 self._path, self.schema, compression=CODEC, compression_level=LEVEL, use_dictionary=self.like,
                 write_statistics=self.like,
@@ -292,11 +293,11 @@ def writing(workspace: Workspace) -> Iterator[None]:
         yield
 
 
-def sweep(lake: Path, tables: Iterable[str], older_than_s: float = 0) -> None:
-    """Remove what a process that died wrote and did not commit. For who alone writes these tables, or with an age at which
-    nobody writes on it any more.
+def sweep(lake: Path, tables: Iterable[str], dead_only: bool = False) -> None:
+    """Remove what a process that died wrote and did not commit. For who alone writes these tables; with `dead_only` for others too:
+    the files of processes that run stay.
     """
     for table in tables:
         for left in (lake / table).glob(f"{UNCOMMITTED}*"):
-            if time.time() - left.stat().st_mtime >= older_than_s:
+            if not dead_only or not runs(left.name.removeprefix(UNCOMMITTED).partition("-")[0]):
                 left.unlink()
