@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import get_run_logger
 from prefect.artifacts import (
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -251,6 +252,12 @@ def champions(entries: Sequence[Entry]) -> None:
     """Who was champion, when, why and by whom, the newest first."""
     rows = [{"at": e.at, "what": e.action, "version": e.version, "snapshot": e.snapshot, "by": e.by, "why": e.why} for e in entries]
     create_table_artifact(key="champions", table=rows[::-1], description="What was champion, and what people were asked about it")
+
+
+def report(index: str) -> None:
+    """Where the turns are told: a page of its own each, and what waits for a person."""
+    description = f"What each turn did, what it cost and what it needs: {index}"
+    create_link_artifact(key="report", link=index, link_text="The turns", description=description)
 
 
 def live(found: Live) -> None:

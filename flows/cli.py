@@ -24,6 +24,7 @@ from flows import (
     export_cli,
     lineage_cli,
     promotion_cli,
+    report_cli,
     review_cli,
     serve_cli,
     train_cli,
@@ -90,6 +91,7 @@ app.command()(export_cli.export)
 app.command()(diff_cli.diff)
 app.command()(doctor_cli.doctor)
 app.command()(dossier_cli.dossier)
+app.command()(report_cli.report)
 app.command()(lineage_cli.why)
 app.command()(erase_cli.erase)
 app.command()(train_cli.advise)
@@ -239,6 +241,7 @@ def turn(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
         *(f"           {r}" for r in (done.retrained.reasons if done.retrained else [])),
         *([f"           record pending: {done.retrained.pending}"] if done.retrained and done.retrained.pending else []),
         f"promoted   {promotion_cli.done_text(done.promoted, done.asked)}",
+        f"report     {done.report or f'not written: {done.untold}'}",
     ]
     show(as_json, document, "\n".join(lines))
     if done.retrained and done.retrained.new and done.retrained.decision == "refuse":

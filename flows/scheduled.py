@@ -17,7 +17,7 @@ from prefect import flow
 from prefect.states import Completed, State
 from prefect.tasks import exponential_backoff
 
-from flows import annotate, collect, promote, retrain, turn, upkeep
+from flows import annotate, collect, promote, report, retrain, turn, upkeep
 from tasks.errors import BUSY, UNEXPECTED, Refused
 from tasks.live.freeze import new_labels
 from tasks.live.workspace import find, quiet_environment
@@ -96,6 +96,7 @@ def retrain_and_promote(workspace: Path, anyway: bool = False) -> None:
     # Not as flow runs of their own: each would wait for its last heartbeat, and one line less says more.
     retrain.retrain.fn(workspace, anyway and new_labels(find(workspace), 1) > 0)
     promote.promote.fn(workspace)
+    report.tell(workspace)
 
 
 @scheduled("turn", "one turn of the loop: capture to promote")

@@ -238,7 +238,8 @@ def listed(found: Known) -> str:
     """What is where, a line a service, for people."""
     purpose = {
         "prefect": "flow runs, artifacts, approvals", "mlflow": "trainings and models", "receiver": "takes OpenTelemetry logs",
-        "review": "where people answer", "champion": "OpenAI-compatible chat endpoint (add /v1)",
+        "review": "where people answer", "report": "what each turn did, and what waits for you",
+        "champion": "OpenAI-compatible chat endpoint (add /v1)",
         "deployments": "the scheduled flows",
     }  # fmt: skip
     return "\n".join(f"  {name:<12} {s.url:<34} {purpose.get(name, '')}" for name, s in found.services.items())
