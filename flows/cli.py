@@ -6,6 +6,7 @@ Exit codes: 0 ok · 1 unexpected · 2 usage or configuration · 3 validation fai
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from dataclasses import asdict
@@ -17,6 +18,7 @@ import typer
 from flows import (
     capture_cli,
     diff_cli,
+    doctor_cli,
     dossier_cli,
     erase_cli,
     export_cli,
@@ -47,6 +49,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turns the production logs of an LLM application into better models, one audited turn at a time.",
 )
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+ROOM = "flywheel doctor says how much is free; free some (or mend the disk), then the same command goes on from there"
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -86,6 +90,7 @@ app.add_typer(capture_cli.quarantine, name="quarantine")
 app.command()(review_cli.review)
 app.command()(export_cli.export)
 app.command()(diff_cli.diff)
+app.command()(doctor_cli.doctor)
 app.command()(dossier_cli.dossier)
 app.command()(report_cli.report)
 app.command()(lineage_cli.why)
@@ -300,6 +305,9 @@ def main() -> None:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(e.exit_code)
     except Exception as e:
+        if getattr(e, "errno", None) in DISK:
+            print(f"error: the disk refused: {e}; what was done is kept\n  fix: {ROOM}", file=sys.stderr)
+            sys.exit(UNEXPECTED)
         if type(e).__module__.startswith(("typer", "click")) and hasattr(e, "format_message"):
             print(f"error: {e.format_message()}\n  fix: flywheel --help", file=sys.stderr)
             sys.exit(USAGE)

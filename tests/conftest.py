@@ -71,7 +71,7 @@ def prefect_server(together: Path) -> str:
     note = together / "prefect.json"
     with FileLock(together / "prefect.lock"):
         if not note.is_file():
-            note.write_text(json.dumps(_start_server(together / "prefect")), encoding="utf-8")
+            note.write_text(json.dumps(start_prefect(together / "prefect")), encoding="utf-8")
     return json.loads(note.read_text(encoding="utf-8"))["api"]
 
 
@@ -96,7 +96,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
                 os.killpg(json.loads(note.read_text(encoding="utf-8"))["pid"], signal.SIGTERM)
 
 
-def _start_server(home: Path) -> dict[str, Any]:
+def start_prefect(home: Path) -> dict[str, Any]:
     home.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

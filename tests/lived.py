@@ -174,8 +174,7 @@ def published(place: Workspace) -> str:
     with dvc(place) as repo:
         repo.push()
         repo.push(remote="backup")
-    pinned = content_id("", (place.root / "dvc.lock").read_text(), (place.data / "frozen.dvc").read_text())[1:]
-    tag = TAG + pinned[:8]
+    tag = TAG + snapshot.pinned_digest(place)[:8]
     reports = [str(p.relative_to(place.root)) for p in place.reports.iterdir() if p.is_file()]
     git_bytes(place.root, "add", "--", "dvc.lock", "data/frozen.dvc", "params.yaml", ".dvc/config", *reports)
     git_bytes(place.root, "commit", "--quiet", "--allow-empty", "-m", f"{tag}: promote")

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.live.capture import OWN, rebuild
-from tasks.live.lake import UNCOMMITTED, Lake
-from tasks.live.segments import Segments
+from tasks.live.capture import rebuild
+from tasks.live.finding import OK
+from tasks.live.invariants import invariants
+from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace
 from tests.conftest import flywheel
 from tests.handmade import asked, chat_span, line, log, said, traces, workspace
@@ -117,12 +118,7 @@ def tried(template: Workspace, tmp_path: Path, faulty: Path, specs: list[str]) -
 
 def check(place: Workspace, reference: dict, spec: str) -> None:
     assert content(place) == reference, spec
-    lake = Lake(place.lake)
-    for table, id in (("interactions", "interaction_id"), ("feedback", "feedback_id"), ("rejects", "reject_id")):
-        assert lake.query(f"SELECT count(*) - count(DISTINCT {id}) AS n FROM {table}")["n"][0].as_py() == 0, (spec, table)
-    assert not [left for table in OWN for left in (place.lake / table).glob(f"{UNCOMMITTED}*")], spec
-    for segment, _ in Segments(place.raw).all():  # reads and checks every one
-        assert segment.name
+    assert [f for f in invariants(place, ("lost", "doubled", "orphan")) if f.level != OK] == [], spec
 
 
 def test_killed_at_any_write_it_ends_in_the_same_tables(template, reference, faulty, tmp_path):
@@ -171,6 +167,15 @@ def test_a_full_disk_is_told_with_the_bytes_needed_and_the_same_command_goes_on(
     done = flywheel("capture", "--json", "--workspace", place.root)
     assert done.code == 0, done.err
     assert content(place) == reference[0]
+    everything = fault | {"FAULT_AT": "1"}
+    let_go = flywheel("quarantine", "dismiss", "bad_json", "--reason", "junk", "--workspace", place.root, **everything)
+    assert let_go.code == 1 and "fix: flywheel doctor" in let_go.err and "Traceback" not in let_go.err, let_go.err
+    rebuilt = flywheel("capture", "--rebuild", "--workspace", place.root, **fault)
+    assert rebuilt.code == 1 and "free at least" in rebuilt.err and "Traceback" not in rebuilt.err, rebuilt.err
+    assert content(place) == reference[0], "the old tables stay until the new ones are whole"
+    assert flywheel("capture", "--rebuild", "--workspace", place.root).code == 0
+    assert flywheel("capture", "--workspace", place.root).code == 0, "and what they left half-written is swept"
+    check(place, reference[0], "rebuilt")
 
 
 def test_what_is_in_the_log_meanwhile_is_not_forgotten(template, reference, faulty, tmp_path):

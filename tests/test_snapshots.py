@@ -17,7 +17,7 @@ from tasks import shards
 from tasks.errors import Refused
 from tasks.examples import TABLES, Supervised, example_id
 from tasks.live import repository, snapshot, store
-from tasks.live.repository import git
+from tasks.live.repository import git, git_locks, unlock
 from tasks.live.workspace import Workspace, quiet_environment
 from tasks.records import arrow_schema
 from tests import small, stores
@@ -365,3 +365,20 @@ def test_status_shows_what_the_remote_has_not_taken(place: Workspace) -> None:
     document = status.read(place)
     assert document["unpushed"] == [made.tag]
     assert f"push pending: the remote has not taken {made.tag} yet" in status.as_text(document)
+
+
+@pytest.mark.slow
+def test_a_git_that_was_killed_holds_no_later_snapshot_up_and_one_that_works_is_left_alone(tmp_path: Path) -> None:
+    place = small.workspace(tmp_path / "w")
+    for name in ("index.lock", "refs/tags/snapshot-1.lock"):
+        (place.root / ".git" / name).parent.mkdir(exist_ok=True)
+        (place.root / ".git" / name).touch()
+    assert {p.name for p in git_locks(place.root)} == {"index.lock", "snapshot-1.lock"}
+    works = subprocess.Popen(["git", "cat-file", "--batch"], cwd=place.root, stdin=subprocess.PIPE)
+    try:
+        assert unlock(place.root) == [] and len(git_locks(place.root)) == 2
+    finally:
+        works.stdin.close()
+        works.wait()
+    assert small.publish(place, rows=30).new
+    assert git_locks(place.root) == []

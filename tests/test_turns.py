@@ -114,6 +114,8 @@ def test_a_turn_killed_after_any_step_converges_to_the_same_snapshot(
     assert (killed / "dvc.lock").read_bytes() == (straight / "dvc.lock").read_bytes()
     versions = [_versions(folder) for folder in (straight, killed)]
     assert versions[0] == versions[1], "one model version a snapshot, however often recording was tried"
+    looked = flywheel("doctor", "--deep", "--json", cwd=killed, PREFECT_API_URL=prefect_server)
+    assert [f for f in looked.document() if f["level"] == "fault" or (f["check"] == "orphan" and f["level"] != "ok")] == []
 
 
 def _versions(folder: Path) -> list:

@@ -88,7 +88,9 @@ def rebuild(workspace: Workspace) -> Account:
 
     What later steps derived (members, signals, candidates) refers to rows by id and stays. May be killed and run again.
     """
-    with workspace.lock("capture"), workspace.lock("lake"):
+    # The tables are made beside the old ones.
+    needed = sum(map(Lake(workspace.lake).size, CAPTURED))
+    with workspace.lock("capture"), workspace.lock("lake"), _full_disk_refused("the lake made anew", needed):
         fresh = workspace.data / "lake.rebuilt"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
@@ -133,8 +135,8 @@ class _Run:
     """One run of capture: what its chunks go through, and its account. Only under the lock "capture"."""
 
     def __init__(self, workspace: Workspace):
-        sweep(workspace.lake, OWN)
-        sweep(workspace.lake, ("rejects",), older_than_s=DAY_US / 1e6)
+        sweep(workspace.lake, (*OWN, "releases"))
+        sweep(workspace.lake, ("rejects",), dead_only=True)  # receiving answers writes them too
         self.account = Account()
         self.edge = edge_of(workspace)
         lake, segments = Lake(workspace.lake), Segments(workspace.raw)

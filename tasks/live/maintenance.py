@@ -50,7 +50,7 @@ def maintain(workspace: Workspace) -> Maintained:
     params, done = workspace.params("maintenance", MaintenanceParams), Maintained()
     # Who rewrites tables (an erasure, a rebuild) holds this lock; who appends needs none of ours.
     _under(workspace, "lake", lambda: _tables(workspace, params, done), done)
-    done.swept = sweep(workspace.lake, TABLES, params.litter_days * DAY_S) + _half_written(
+    done.swept = sweep(workspace.lake, TABLES, older_than_s=params.litter_days * DAY_S) + _half_written(
         workspace, params.litter_days
     )
     _under(workspace, "capture", lambda: _drop(done, "spool", _captured(workspace, params.litter_days)), done)

@@ -10,7 +10,7 @@ from tasks.engine import Engine, opened
 from tasks.judged import DRAWN, LLMJudgeParams
 from tasks.live import registry
 from tasks.live.detection import detected
-from tasks.live.lake import Lake
+from tasks.live.lake import Lake, writing
 from tasks.live.workspace import Workspace
 from tasks.split import Asked, Known, SplitParams, members
 
@@ -34,7 +34,7 @@ class Mined:
 
 def mine(workspace: Workspace) -> Mined:
     """Place what is new, then run every detector over what may still be sent. Nothing new: nothing is written."""
-    with workspace.lock("lake"), opened(workspace.state) as engine:
+    with writing(workspace), opened(workspace.state) as engine:
         # Capture may be storing more at this moment: one look at what there is, for all that follows.
         lake = Lake(workspace.lake).pin("interactions", "feedback")
         # Signals first: being placed is the mark of having been looked at, and a process may die in between.
@@ -106,7 +106,7 @@ def judged(workspace: Workspace) -> dict[str, int]:
     rows = Lake(workspace.lake).query(UNJUDGED, {"share": params.random_share, "most": params.max_items}).to_pylist()
     looked = judge.Judge(at, params).look(judge.Seen(**r) for r in rows)
     found = judge.signals(looked.opinions, params.model)
-    with workspace.lock("lake"):
+    with writing(workspace):
         Lake(workspace.lake).append("signals", found)
     errors = {f"judge error: {code}": n for code, n in looked.errors.items()}
     left = {f"judge: left, {looked.stopped}": looked.left} if looked.left else {}

@@ -95,6 +95,29 @@ def ready(workspace: Workspace) -> None:
         )
 
 
+def unlock(root: Path) -> list[str]:
+    """Remove what a git process that was killed left locked, where no git works here now; returns the names. For who holds the
+    workspace's lock 'snapshot': git itself would refuse every later commit until a person has looked."""
+    left = git_locks(root)
+    if not left:
+        return []
+    import psutil
+
+    for process in psutil.process_iter(["name", "cwd", "cmdline"]):
+        said = process.info
+        here = str(root) in (said["cmdline"] or []) or Path(said["cwd"] or "/").is_relative_to(root)
+        if said["name"] == "git" and here and process.status() != psutil.STATUS_ZOMBIE:
+            return []
+    for path in left:
+        path.unlink(missing_ok=True)
+    return [p.name for p in left]
+
+
+def git_locks(root: Path) -> list[Path]:
+    """What a git process that works in the workspace, or died there, has locked."""
+    return sorted([*(root / ".git").glob("*.lock"), *(root / ".git" / "refs").rglob("*.lock")])
+
+
 def uncommitted(workspace: Workspace) -> list[str]:
     """Code that stages depend on, and dvc.yaml, where they differ from HEAD. What a snapshot commits itself is not among it."""
     stages = yaml.safe_load((workspace.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]

@@ -19,7 +19,7 @@ import yaml
 from tasks.changes import as_markdown, changelog, summary
 from tasks.errors import INVALID, Refused
 from tasks.live import diff, store
-from tasks.live.repository import COMMITTER, TAG, ready
+from tasks.live.repository import COMMITTER, TAG, ready, unlock
 from tasks.live.repository import dvc as _dvc
 from tasks.live.repository import git as _git
 from tasks.live.workspace import Workspace, new_key
@@ -121,6 +121,7 @@ def publish(workspace: Workspace) -> Snapshot:
     A remote that doesn't answer costs no snapshot: it is kept here, and what it owes is pushed by the next one. Killed anywhere,
     the next call ends in the same commit. Raises Refused where no snapshot may be made (tasks/live/repository.py, ready).
     """
+    unlock(workspace.root)
     ready(workspace)
     pinned = pinned_digest(workspace)
     tag = TAG + pinned[:8]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import secrets
 import sys
 import time
@@ -25,6 +26,9 @@ from tasks import params
 from tasks.errors import BUSY, Refused
 
 T = TypeVar("T")
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of write_durably
+# Lock -> where, from .flywheel, those who hold it write files whole or not at all.
+LEFT_IN = {"capture": ("../data/raw",), "lake": ("../data/raw/answers",), "snapshot": ("../data/reports",)}
 MARK = ".flywheel"
 HOST = platform.node()
 
@@ -150,6 +154,8 @@ class Workspace:
         except Timeout:
             raise Refused(_busy(name, note), "wait for it to end, or stop that process", BUSY) from None
         try:
+            for where in ("", "registry", *LEFT_IN.get(name, ())):
+                sweep_temporaries(self.state / where)
             note.write_bytes(
                 orjson.dumps(
                     {"pid": os.getpid(), "host": HOST, "command": " ".join(sys.argv[:3]), "since": time.time()}
@@ -208,6 +214,31 @@ def new_key(path: Path) -> None:
     if not path.exists():
         path.touch(mode=0o600)
         path.write_text(secrets.token_hex(32), encoding="ascii")
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what processes left in a folder that died in `write_durably`: files that nobody goes on with."""
+    for path in temporaries(folder):
+        path.unlink(missing_ok=True)
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """The half-written files in a folder whose process runs no more."""
+    found = sorted(p for p in folder.glob(".*.tmp") if p.is_file())
+    return [p for p in found if (named := TEMPORARY.fullmatch(p.name)) and not runs(named[1])]
+
+
+def runs(pid: str) -> bool:
+    """Whether such a process runs, and is not this one: what this one began to write before is written by now."""
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.live.erasure.databases import erase_file
-from tasks.live.erasure.litter import runs
 from tasks.live.erasure.subject import Subject
 from tasks.live.lineage import exports as written
-from tasks.live.workspace import Workspace, write_durably
+from tasks.live.workspace import Workspace, runs, write_durably
 
 LINES = (".jsonl", ".ndjson")
 HALF_WRITTEN = (".exporting", ".replaced")  # by an export that was killed: .openai-sft-1a2b3c4d.4711.exporting

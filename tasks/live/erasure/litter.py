@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.live.workspace import Workspace
+from tasks.live.workspace import TEMPORARY, Workspace, runs
 
-TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 UNFINISHED = ("lake.rebuilt", ".frozen.tmp")  # in data/; whoever makes one begins by deleting it
 
 
@@ -23,7 +20,7 @@ def erase(workspace: Workspace) -> int:
         if (workspace.data / folder).exists():
             shutil.rmtree(workspace.data / folder)
             done += 1
-    for path in list(_temporaries(workspace)):
+    for path in list(litter(workspace)):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -32,22 +29,10 @@ def erase(workspace: Workspace) -> int:
     return done
 
 
-def _temporaries(workspace: Workspace) -> Iterator[Path]:
+def litter(workspace: Workspace) -> Iterator[Path]:
+    """The half-written files of processes that run no more."""
     for folder in (workspace.data, workspace.state):
         for path in sorted(folder.rglob(".*.tmp")):
             named = TEMPORARY.fullmatch(path.name)
             if named and not runs(named[1]):
                 yield path
-
-
-def runs(pid: str) -> bool:
-    """Whether such a process runs, and is not this one: what this one began to write before is written by now."""
-    if not pid.isdigit() or int(pid) == os.getpid():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True

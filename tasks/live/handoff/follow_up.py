@@ -26,7 +26,7 @@ from tasks.live.handoff.desk import (
 from tasks.live.handoff.send import DAY_US
 from tasks.live.labels import LATEST, agreement, guidelines, judged
 from tasks.live.labels import in_force as still_standing
-from tasks.live.lake import Lake
+from tasks.live.lake import Lake, writing
 from tasks.live.people import ANNOTATOR, EXPERT, roster
 from tasks.live.workspace import Workspace
 from tasks.overlap import Decision, next_round
@@ -68,7 +68,7 @@ class FollowUp:
 
 def follow_up(workspace: Workspace) -> FollowUp:
     """Decide about every question that has its answers or is late, and hand out what is asked again. Safe to repeat."""
-    with workspace.lock("lake"):
+    with writing(workspace):
         lake = Lake(workspace.lake)
         params = workspace.params("annotate", AnnotateParams)
         hand_out_left(workspace, lake)

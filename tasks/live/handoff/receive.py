@@ -20,7 +20,7 @@ from tasks.live.handoff.files import Files
 from tasks.live.handoff.tool import Delivery
 from tasks.live.intake import Account
 from tasks.live.labels import catalogue, guidelines, write_rates
-from tasks.live.lake import Lake
+from tasks.live.lake import Lake, writing
 from tasks.live.people import roster
 from tasks.live.segments import Segments
 from tasks.live.workspace import Workspace
@@ -29,14 +29,14 @@ from tasks.records import Asked, Reject, content_id
 
 def receive(workspace: Workspace) -> Account:
     """Take in what came back: from the configured tool, and always from answer files (the review page writes those)."""
-    with workspace.lock("lake"):
+    with writing(workspace):
         lake = Lake(workspace.lake)
         account = Account()
         expected: Expected | None = None
         segments = Segments(workspace.raw / "answers")
         files, erased = Files(workspace), Tombstones.of(workspace)
         for delivery in _deliveries(workspace, files):
-            expected = expected or _expected(workspace, lake)
+            expected = expected or expected_answers(workspace, lake)
             now = time.time_ns() // 1000
             data = _without_erased(delivery.data, erased)
             segment = segments.write(data, delivery.source, "answers", now).name
@@ -90,7 +90,8 @@ def _is_about(line: bytes, erased: Tombstones) -> bool:
     return isinstance(row, dict) and isinstance(c := row.get("candidate_id"), str) and erased.has(CANDIDATE, "", c)
 
 
-def _expected(workspace: Workspace, lake: Lake) -> Expected:
+def expected_answers(workspace: Workspace, lake: Lake) -> Expected:
+    """Every ask that was made, and what an answer to it is checked against."""
     asked = lake.rows(Asked, "SELECT * FROM asks ORDER BY round, ts, ask_id")
     by_place: dict[tuple[str, str, str], list[Asked]] = {}
     for a in asked:

@@ -25,7 +25,7 @@ from tasks.live.handoff.desk import (
     seen,
 )
 from tasks.live.labels import agreement, precisions
-from tasks.live.lake import Lake
+from tasks.live.lake import Lake, writing
 from tasks.live.people import ANNOTATOR
 from tasks.live.pool import pool
 from tasks.live.suspicion import error_probabilities
@@ -59,7 +59,7 @@ class Batch:
 
 def send(workspace: Workspace) -> Batch | None:
     """Choose from the open window and hand the batch out; None while the window is smaller than `select.min_window`."""
-    with workspace.lock("lake"):
+    with writing(workspace):
         lake = Lake(workspace.lake)
         _finish_interrupted(workspace, lake)
         params = workspace.params("select", SelectParams)

@@ -6,7 +6,6 @@ Several processes may read and append at once; rows are upserts by content id, s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.live.lake.folder import Folder, Made, is_bucket, names_of
-from tasks.live.lake.pending import UNCOMMITTED, Pending, sweep
-from tasks.live.lake.tables import HELD, OPEN, TABLES, UNLIKE_COLUMNS
+from tasks.live.lake.pending import UNCOMMITTED, Pending, sweep, writing
+from tasks.live.lake.tables import HELD, OPEN, TABLES, UNLIKE_COLUMNS, key_of
 from tasks.records import arrow_schema, canonical, to_arrow
 
-__all__ = ["HELD", "OPEN", "TABLES", "UNCOMMITTED", "Lake", "Pending", "sweep"]
+__all__ = ["HELD", "OPEN", "TABLES", "UNCOMMITTED", "Lake", "Pending", "key_of", "sweep", "writing"]
 
 T = TypeVar("T")
 
@@ -49,7 +48,7 @@ class Lake:
     def append(self, table: str, rows: Iterable[Any]) -> tuple[int, int]:
         """Add the rows whose id is not yet there; returns (stored, duplicate). The first row of an id wins."""
         noun = TABLES[table]
-        key = fields(noun)[0].name
+        key = key_of(table)
         fresh: dict[str, Any] = {}
         total = 0
         for row in rows:
@@ -68,7 +67,7 @@ class Lake:
 
     def known(self, table: str, ids: list[str], beside: str = "") -> dict[str, Any]:
         """Those of the ids that the table has, each with its value of the column `beside` (None without one)."""
-        key = fields(TABLES[table])[0].name
+        key = key_of(table)
         if not ids or not Folder(self.root, table).exists():
             return {}
         wanted = pa.table({key: pa.array(ids, pa.string())})
@@ -140,6 +139,18 @@ class Lake:
         """Delete the files that the table has not named for so long; returns how many. With 0, every file that it does not name
         now: for who holds every lock under which the table is written. Earlier versions of it can't be read after that."""
         return Folder(self.root, table).vacuum(older_than_s)
+
+    def litter(self, table: str) -> tuple[list[str], list[str]]:
+        """What processes that died left in a table's folder: files that were never finished, and files that no version names."""
+        folder = Folder(self.root, table)
+        names = [f.base_name for f in folder.all_files()]
+        known = folder.ever_named() if names else set()
+        half = [n for n in names if n.startswith(UNCOMMITTED)]
+        return half, [n for n in names if n not in known and n not in half]
+
+    def size(self, table: str) -> int:
+        """Bytes of the files that lie in a table's folder."""
+        return sum(f.size for f in Folder(self.root, table).all_files())
 
     def number_of_files(self, table: str) -> int:
         """Files that a reader of the table opens."""

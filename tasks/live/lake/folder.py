@@ -95,6 +95,16 @@ class Folder:
             found = self.files.get_file_info(pf.FileSelector("", allow_not_found=True))
         return sorted((f for f in found if f.base_name.endswith(".parquet")), key=lambda f: f.base_name)
 
+    def ever_named(self) -> set[str]:
+        """The files that any version names which its log still has: earlier versions stay readable until `vacuum`."""
+        named = set(self.names())
+        with self._answering():
+            logs = self.files.get_file_info(pf.FileSelector("_delta_log", allow_not_found=True))
+            for log in (f for f in logs if f.base_name.endswith(".json")):
+                for action in map(orjson.loads, filter(None, self.files.open_input_stream(log.path).readall().splitlines())):
+                    named |= {unquote(action[kind]["path"]) for kind in ("add", "remove") if kind in action}
+        return named
+
     def commit(self, made: Made, schema: pa.Schema) -> None:
         """Files join the table, all or nothing. Raises OSError."""
         table, adds = self.delta(), _adds(made)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.live.lake.folder import Folder, Made
-from tasks.live.lake.tables import CODEC, LEVEL, TABLES, UNLIKE_COLUMNS
+from tasks.live.lake.tables import CODEC, LEVEL, TABLES, UNDER_LAKE, UNLIKE_COLUMNS
+from tasks.live.workspace import HOST, Workspace, runs
 from tasks.records import arrow_schema
 
 UNCOMMITTED = ".uncommitted-"
+HERE = re.sub(r"[^A-Za-z0-9]", "_", HOST)  # whose process ids can be asked after
+DAY_S = 86_400.0  # after which nobody writes on a file any more, on whatever machine
 
 
 class Pending:
@@ -34,7 +40,8 @@ class Pending:
         if self._writer is None:
             self.folder.make()
             self._name = f"{uuid.uuid4()}.parquet"
-            self._sink = self.folder.files.open_output_stream(UNCOMMITTED + self._name)
+            self._half = f"{UNCOMMITTED}{HERE}.{os.getpid()}-{self._name}"
+            self._sink = self.folder.files.open_output_stream(self._half)
             self._writer = pq.ParquetWriter(
                 self._sink, self.schema, compression=CODEC, compression_level=LEVEL, use_dictionary=self.like,
                 write_statistics=self.like,
@@ -55,19 +62,32 @@ class Pending:
         self._writer.close()
         size = self._sink.tell()
         self._sink.close()
-        self.folder.files.move(UNCOMMITTED + self._name, self._name)
+        self.folder.files.move(self._half, self._name)
         return {self._name: (size, self.rows)}
 
 
-def sweep(lake: Path | str, tables: Iterable[str], older_than_s: float = 0) -> int:
-    """Remove what a process that died wrote and did not commit; returns how many files. For who alone writes these tables, or with
-    an age at which nobody writes on it any more.
-    """
+@contextmanager
+def writing(workspace: Workspace) -> Iterator[None]:
+    """Hold the lock under which what people and detectors say is written, after whoever died in it."""
+    with workspace.lock("lake"):
+        sweep(workspace.lake, UNDER_LAKE)
+        yield
+
+
+def sweep(lake: Path | str, tables: Iterable[str], dead_only: bool = False, older_than_s: float = 0) -> int:
+    """Remove what a process that died wrote and did not commit; returns how many files. For who alone writes these tables; with
+    `dead_only` for others too: what processes that run have begun stays (of another machine's, what is younger than a day)."""
     gone = 0
     for table in tables:
         folder = Folder(lake, table)
         for left in folder.all_files():
-            if left.base_name.startswith(UNCOMMITTED) and time.time() - left.mtime_ns / 1e9 >= older_than_s:
+            age = time.time() - left.mtime_ns / 1e9
+            if left.base_name.startswith(UNCOMMITTED) and age >= older_than_s and not (dead_only and _alive(left.base_name, age)):
                 folder.files.delete_file(left.path)
                 gone += 1
     return gone
+
+
+def _alive(name: str, age: float) -> bool:
+    host, _, rest = name.removeprefix(UNCOMMITTED).partition(".")
+    return runs(rest.partition("-")[0]) if host == HERE else age < DAY_S

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from tasks.records import (
     Annotation,
     Asked,
@@ -34,6 +36,8 @@ TABLES: dict[str, type] = {
     "events": Event,
     "annotations": Annotation,
 }
+# Written under the lock "lake"; the others under "capture", and rejects under both.
+UNDER_LAKE = ("members", "signals", "candidates", "clusters", "asks", "events", "annotations")
 # Rejects that nobody has released, and interactions that still wait for a record that completes them.
 HELD = "SELECT * FROM rejects WHERE reject_id NOT IN (SELECT reject_id FROM releases)"
 OPEN = """
@@ -49,3 +53,8 @@ UNLIKE_COLUMNS = {
                      "response", "contexts", "outputs", "content_hash", "ts", "raw_line"},
     "feedback": {"feedback_id", "native_id", "target", "comment", "ts", "raw_line"},
 }  # fmt: skip
+
+
+def key_of(table: str) -> str:
+    """The column that is a table's id."""
+    return fields(TABLES[table])[0].name

@@ -1,0 +1,51 @@
+"""The workspace's locks, and what processes that died leave where they wrote."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import BUSY, Refused
+from tasks.live.workspace import Workspace, write_durably
+
+
+def _of_a_dead_process(path: Path) -> Path:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = path.with_name(f".{path.name}.{ended.pid}.tmp")
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"half")
+    return left
+
+
+@pytest.mark.parametrize(("lock", "where"), [
+    ("capture", "data/raw/00000001-a.jsonl.zst"), ("capture", ".flywheel/offsets-logs.json"), ("lake", "data/raw/answers/a.zst"),
+    ("snapshot", "data/reports/freeze.json"), ("registry", ".flywheel/registry/journal.jsonl"),
+])  # fmt: skip
+def test_who_takes_a_lock_sweeps_what_a_dead_process_was_writing(tmp_path: Path, lock: str, where: str):
+    left = _of_a_dead_process(tmp_path / where)
+    with Workspace(tmp_path).lock(lock):
+        assert not left.exists()
+
+
+def test_what_a_living_process_writes_and_what_only_looks_alike_stays(tmp_path: Path):
+    place = Workspace(tmp_path)
+    write_durably(place.raw / "whole.zst", b"whole")
+    living = place.raw / f".a.zst.{os.getppid()}.tmp"
+    alike = place.raw / ".a.zst.new.tmp"
+    for path in (living, alike):
+        path.write_bytes(b"half")
+    with place.lock("capture"):
+        assert living.exists() and alike.exists() and (place.raw / "whole.zst").read_bytes() == b"whole"
+
+
+def test_a_lock_that_is_held_is_told_with_its_holder_and_free_again_after_it(tmp_path: Path):
+    place = Workspace(tmp_path)
+    with place.lock("lake"), pytest.raises(Refused, match=f"process {os.getpid()}") as busy, place.lock("lake"):
+        pass
+    assert busy.value.exit_code == BUSY
+    with place.lock("lake"):
+        pass
