@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from tasks import params
 from tasks.errors import BUSY, Refused
+from tasks.live.masked import masked
 
 T = TypeVar("T")
 MARK = ".flywheel"
@@ -141,7 +142,7 @@ class Workspace:
             raise Refused(_busy(name, note), "wait for it to end, or stop that process", BUSY) from None
         try:
             note.write_bytes(
-                orjson.dumps({"pid": os.getpid(), "command": " ".join(sys.argv[:3]), "since": time.time()})
+                orjson.dumps({"pid": os.getpid(), "command": masked(" ".join(sys.argv[:3])), "since": time.time()})
             )
             yield
         finally:
