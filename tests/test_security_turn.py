@@ -211,7 +211,7 @@ VERBS: dict[str, tuple[list[str], dict[str, str]]] = {
     "a tool that is down": (["send"], {"FLYWHEEL_LABELSTUDIO_URL": "http://127.0.0.1:9"}),
     "a judge that is down": (["mine", "--json"], {"FLYWHEEL_JUDGE_URL": "http://127.0.0.1:9/v1"}),
     "a judge with a password": (["mine"], {"FLYWHEEL_JUDGE_URL": f"http://fly:{CANARY}-judge@127.0.0.1:9/v1"}),
-    "an open door": (["review", "--host", "0.0.0.0"], {}),
+    "an open door": (["listen", "--host", "0.0.0.0"], {"FLYWHEEL_TOKEN": ""}),
     "a remote with a password": (["init", "new", "--remote", f"ssh://fly:{CANARY}-ssh@127.0.0.1/x"], {}),
     "a remote with a key": (["init", "new", "--remote", "r", "--remote-setting", f"access_key_id={CANARY}-key"], {}),
 }
