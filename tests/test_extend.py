@@ -77,9 +77,9 @@ def test_every_part_of_the_table_has_its_example():
 
 
 def test_its_tests_pass_in_a_project_that_has_its_parts(extended: Path):
-    tests = [path for path, _, _ in FILES if path.startswith("tests/")]
+    tests = {path: text for path, _, text in FILES if path.startswith("tests/")}
     told = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], extended, extended)
-    assert re.search(r"\b9 passed", told), told[-2000:]
+    assert f"{sum(text.count('def test_') for text in tests.values())} passed" in told, told[-2000:]
 
 
 def test_the_projects_own_rules_hold_with_its_parts(extended: Path):
