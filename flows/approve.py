@@ -15,8 +15,9 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
+from flows import gate
 from tasks.errors import Refused
-from tasks.live import registry
+from tasks.live import registry, services, snapshot
 from tasks.live.workspace import Workspace, find, quiet_environment
 
 DEPLOYMENT = "flywheel"
@@ -41,7 +42,7 @@ def approve(workspace: Path, snapshot: str = "") -> str:
     asked = registry.open_question(place)
     if asked is None or snapshot not in ("", asked.snapshot):
         return "nothing waits for an approval any more: flywheel history says what happened"
-    form = Approval.with_initial_data(description=question_text(asked))
+    form = Approval.with_initial_data(description=question_text(place, asked))
     key = f"{asked.champion[:12]}-{asked.challenger[:12]}"
     answer = suspend_flow_run(wait_for_input=form, timeout=DAYS * 86_400, key=key)
     given = registry.Approval(answer.reviewer, answer.note, asked)
@@ -58,13 +59,22 @@ def approve(workspace: Path, snapshot: str = "") -> str:
     return done
 
 
-def question_text(asked: registry.Asked) -> str:
-    """What stands above the form, in Markdown."""
-    reasons = "\n".join(f"- {r}" for r in asked.reasons)
-    return (
-        f"**May version {asked.version} of `{asked.snapshot}` become champion?** The gate says *promote*:\n\n{reasons}\n\n"
-        f"challenger `{asked.challenger[:16]}`, champion `{asked.champion[:16]}`"
-    )
+def question_text(place: Workspace, asked: registry.Asked) -> str:
+    """What stands above the form, in Markdown: all that it takes to decide."""
+    verdict = snapshot.report_at(place, asked.snapshot, "verdict")
+    url = services.addresses(place)
+    model = f"{url['mlflow']}/#/models/flywheel-policy/versions/{asked.version}" if "mlflow" in url else ""
+    lines = [
+        f"**May version {asked.version} of `{asked.snapshot}` become champion?** The gate says:",
+        "",
+        gate.page(verdict),
+        "",
+        f"**What changed in the data**: {snapshot.change_of(place, asked.snapshot)}",
+        "",
+        f"Challenger `{asked.challenger[:16]}`, champion now `{asked.champion[:16]}`. More: `flywheel dossier {asked.snapshot}`,"
+        f" `flywheel report {asked.snapshot}`" + (f", [its model in MLflow]({model})" if model else ""),
+    ]
+    return "\n".join(lines)
 
 
 def ask_in_prefect(workspace: Workspace, asked: registry.Asked) -> bool:

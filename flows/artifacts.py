@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 
 from flows import gate
 from flows.people import annotator_row, audited_text, money, reliability_text, share
@@ -205,6 +211,33 @@ def dataset(built: dict[str, Any]) -> None:
     create_markdown_artifact(key="dataset", markdown="\n".join(lines), description="The tables of the newest dataset")
 
 
+def progress(subject: str, steps: Sequence[str]) -> Iterator[str]:
+    """Each step in turn, with how many of them are done for whoever looks."""
+    shown = create_progress_artifact(progress=0.0, key=f"{subject}-progress", description=f"0 of {len(steps)}: {steps[0]}")
+    for done, step in enumerate(steps):
+        update_progress_artifact(shown, progress=100 * done / len(steps), description=f"{done} of {len(steps)} done: {step}")
+        yield step
+    update_progress_artifact(shown, progress=100.0, description=f"all {len(steps)} done")
+
+
+def changed(tag: str, entry: str) -> None:
+    """What a snapshot changed in the data: its entry of the changelog."""
+    description = "What changed in the dataset since the snapshot before"
+    create_markdown_artifact(key="data-diff", markdown=f"**{tag}**\n\n{entry}", description=description)
+
+
+def links(tag: str, commit: str, version: str, url: dict[str, str]) -> None:
+    """Where to look further: the snapshot, its model in MLflow, the page where people answer."""
+    lines = [f"- snapshot `{tag}`, commit `{commit[:12]}`: `flywheel dossier {tag}`, `flywheel report {tag}`"]
+    if "mlflow" in url and version:
+        lines.append(f"- its model in MLflow: [version {version}]({url['mlflow']}/#/models/flywheel-policy/versions/{version})")
+    else:
+        lines.append(f"- its model: version {version or 'not recorded yet'}")
+    pages = {"review": "where people answer", "champion": "the champion's endpoint"}
+    lines += [f"- [{name}]({url[service]})" for service, name in pages.items() if service in url]
+    create_markdown_artifact(key="links", markdown="\n".join(lines), description="Where to look further")
+
+
 def validation(page: str) -> None:
     create_markdown_artifact(key="validation", markdown=page, description="Every expectation on every table")
 
@@ -219,6 +252,12 @@ def champions(entries: Sequence[Entry]) -> None:
     """Who was champion, when, why and by whom, the newest first."""
     rows = [{"at": e.at, "what": e.action, "version": e.version, "snapshot": e.snapshot, "by": e.by, "why": e.why} for e in entries]
     create_table_artifact(key="champions", table=rows[::-1], description="What was champion, and what people were asked about it")
+
+
+def report(index: str) -> None:
+    """Where the turns are told: a page of its own each, and what waits for a person."""
+    description = f"What each turn did, what it cost and what it needs: {index}"
+    create_link_artifact(key="report", link=index, link_text="The turns", description=description)
 
 
 def live(found: Live) -> None:

@@ -22,6 +22,7 @@ from flows import (
     export_cli,
     lineage_cli,
     promotion_cli,
+    report_cli,
     review_cli,
     serve_cli,
     train_cli,
@@ -85,6 +86,7 @@ app.command()(review_cli.review)
 app.command()(export_cli.export)
 app.command()(diff_cli.diff)
 app.command()(dossier_cli.dossier)
+app.command()(report_cli.report)
 app.command()(lineage_cli.why)
 app.command()(erase_cli.erase)
 app.command()(train_cli.advise)
@@ -234,6 +236,7 @@ def turn(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
         *(f"           {r}" for r in (done.retrained.reasons if done.retrained else [])),
         *([f"           record pending: {done.retrained.pending}"] if done.retrained and done.retrained.pending else []),
         f"promoted   {promotion_cli.done_text(done.promoted, done.asked)}",
+        f"report     {done.report or f'not written: {done.untold}'}",
     ]
     show(as_json, document, "\n".join(lines))
     if done.retrained and done.retrained.new and done.retrained.decision == "refuse":

@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect import flow, task
 
 from flows import artifacts
-from tasks.live import registry, snapshot, validations
+from tasks.live import registry, services, snapshot, validations
 from tasks.live.freeze import Frozen, freeze, new_labels
 from tasks.live.workspace import Workspace, find
 
@@ -67,6 +67,7 @@ def _watched(place: Workspace, stage: str) -> bool:
 def publish_snapshot(workspace: Path) -> snapshot.Snapshot:
     place = find(workspace)
     published = snapshot.publish(place)
+    artifacts.changed(published.tag, snapshot.change_of(place, published.tag))
     artifacts.verdict(snapshot.report(place, "verdict"))
     return published
 
@@ -93,7 +94,7 @@ def retrain(workspace: Path, force: bool = False) -> Retrained | None:
         if force or new_labels(place):
             snapshot.ready(place)  # before an hour is spent on what may not be committed
             freeze_lake(workspace)
-            for stage in snapshot.stages(place):
+            for stage in artifacts.progress("training", snapshot.stages(place)):
                 run_stage(workspace, stage)
             published = publish_snapshot(workspace)
         else:
@@ -102,6 +103,7 @@ def retrain(workspace: Path, force: bool = False) -> Retrained | None:
             if published is None or not owed:
                 return None
         version = record_model(workspace, published)
+        artifacts.links(published.tag, published.commit, version, services.addresses(place))
         verdict = snapshot.report_at(place, published.commit, "verdict")
         pending = "" if version else registry.pending(place)["why"]
         return Retrained(published.tag, version, verdict["decision"], verdict["reasons"], published.new, pending)

@@ -1,11 +1,14 @@
 """The flows that schedules, events and workers start (flows/deploy.py says when): each does whatever is ready and ends.
 
-Where another process holds what a flow needs, the flow run ends as Skipped: the next one finds what was left. Where a server of the
-outside world does not answer, the task tries again, at growing intervals that differ, so that all don't come back at once.
+Where another process holds what a flow needs, the flow run waits some minutes, and then ends as Skipped: the next one finds what
+was left. Where a server of the outside world does not answer, the task tries again, at growing intervals that differ, so that all
+don't come back at once.
 """
 
 # No `from __future__ import annotations` here: Prefect checks the parameters of a deployed flow by its annotations, as types.
 import functools
+import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,25 +17,33 @@ from prefect import flow
 from prefect.states import Completed, State
 from prefect.tasks import exponential_backoff
 
-from flows import annotate, collect, promote, retrain, turn, upkeep
+from flows import annotate, collect, promote, report, retrain, turn, upkeep
 from tasks.errors import BUSY, UNEXPECTED, Refused
 from tasks.live.freeze import new_labels
 from tasks.live.workspace import find, quiet_environment
 
+WAIT_S = 600.0  # for who holds what this needs: a daily flow must not lose its day to one that takes a minute
+AGAIN_S = (2.0, 10.0)
+
 
 def scheduled(name: str, says: str) -> Callable[[Callable[..., Any]], Any]:
-    """A flow whose run is Skipped while another process is at it."""
+    """A flow whose run waits while another process is at it, and is Skipped where that takes too long."""
 
     def made(work: Callable[..., Any]) -> Any:
         @functools.wraps(work)
         def run(*arguments: Any, **named: Any) -> Any:
             quiet_environment()  # a worker's process was not started by our command
-            try:
-                return work(*arguments, **named)
-            except Refused as e:
-                if e.exit_code != BUSY:
-                    raise
-                return Completed(name="Skipped", message=e.why)
+            give_up = time.monotonic() + WAIT_S
+            while True:
+                try:
+                    return work(*arguments, **named)
+                except Refused as e:
+                    if e.exit_code != BUSY:
+                        raise
+                    if time.monotonic() > give_up:
+                        return Completed(name="Skipped", message=e.why)
+                # Not a retry of Prefect's, which would count as a failure in between. Most locks are held for seconds.
+                time.sleep(random.uniform(*AGAIN_S))
 
         return flow(run, name=name, flow_run_name=says)
 
@@ -85,6 +96,7 @@ def retrain_and_promote(workspace: Path, anyway: bool = False) -> None:
     # Not as flow runs of their own: each would wait for its last heartbeat, and one line less says more.
     retrain.retrain.fn(workspace, anyway and new_labels(find(workspace), 1) > 0)
     promote.promote.fn(workspace)
+    report.tell(workspace)
 
 
 @scheduled("turn", "one turn of the loop: capture to promote")

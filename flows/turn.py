@@ -1,4 +1,4 @@
-"""One turn: collect → annotate → (enough new labels?) retrain → (the gate says yes?) promote.
+"""One turn: collect → annotate → (enough new labels?) retrain → (the gate says yes?) promote, then a report of it.
 
 A turn never waits for people: it does whatever is ready. Nothing ready, nothing done.
 """
@@ -13,6 +13,7 @@ from prefect import flow
 from flows.annotate import annotate
 from flows.collect import collect
 from flows.promote import promote
+from flows.report import tell
 from flows.retrain import Retrained, retrain
 from tasks.live.handoff.follow_up import FollowUp
 from tasks.live.handoff.send import Batch
@@ -33,6 +34,8 @@ class Turn:
     retrained: Retrained | None
     promoted: Promoted | None
     asked: Asked | None  # a promotion that waits for a person
+    report: Path | None  # the index of the turns' pages
+    untold: str = ""  # why there is no report
 
 
 @flow(name="turn", flow_run_name="one turn of the loop")
@@ -41,4 +44,4 @@ def turn(workspace: Path) -> Turn:
     received, followed, sent = annotate(workspace)
     retrained, done = retrain(workspace), promote(workspace)
     promoted, asked = (None, done) if isinstance(done, Asked) else (done, None)
-    return Turn(captured, mined, received, followed, sent, retrained, promoted, asked)
+    return Turn(captured, mined, received, followed, sent, retrained, promoted, asked, *tell(workspace))

@@ -24,14 +24,14 @@ def up(
     Examples: flywheel up
               flywheel up --foreground        (in a container, or under systemd)
     """
-    from tasks.live.services.supervisor import addresses, start_detached, supervise
+    from tasks.live.services.supervisor import listed, start_detached, supervise
 
     place = find(workspace)
     if foreground:
         supervise(place, lambda text: typer.echo(text, err=as_json))
         return
     found = start_detached(place)
-    show(as_json, asdict(found), f"{addresses(found)}\nflywheel status shows what waits for you; flywheel down ends it")
+    show(as_json, asdict(found), f"{listed(found)}\nflywheel status shows what waits for you; flywheel down ends it")
 
 
 def down(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:

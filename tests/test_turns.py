@@ -46,6 +46,8 @@ def test_the_demo_prints_one_document_in_which_errors_fall(played: Played) -> No
 def test_every_turn_left_a_snapshot_in_git(played: Played) -> None:
     tags = git(played.workspace, "tag", "--list", "snapshot-*").splitlines()
     assert set(tags) == {t["snapshot"] for t in played.document["turns"]}
+    pages = {p.name for p in (played.workspace / ".flywheel" / "report").iterdir()}
+    assert pages == {"index.html", *(f"{tag}.{ending}" for tag in tags for ending in ("html", "json"))}, "and is told"
     subjects = git(played.workspace, "log", "--format=%s").splitlines()
     assert all(any(s.startswith(tag) for s in subjects) for tag in tags)
     assert git(played.workspace, "status", "--porcelain") == ""
@@ -57,7 +59,7 @@ def test_an_operator_sees_the_stages_and_readable_artifacts(played: Played, pref
     assert {"curate", "build", "validate", "train", "evaluate", "judge"} <= stages
     keys = {a["key"]: a["data"] for a in _post(prefect_server, "artifacts/latest/filter", {})}
     assert {"captured", "received", "batch", "mined-signals", "error-rate", "validation", "verdict"} <= set(keys)
-    assert {"people", "annotators", "guideline-debugger"} <= set(keys) and "questions open" in keys["people"]
+    assert {"people", "annotators", "guideline-debugger", "report"} <= set(keys) and "questions open" in keys["people"]
     assert "| stored | duplicate | rejected |" in keys["captured"]
     assert "p = " in keys["verdict"] or "| p |" in keys["verdict"]
 

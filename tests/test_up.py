@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -82,8 +83,8 @@ def test_three_turns_by_themselves_and_a_person_approves_in_the_browser(
     entry = next(e for e in registry.history(place) if e.action == "promoted")
     assert entry.by == "robin" and entry.why.startswith("read twenty answers")
     assert len(snapshots(place)) >= TURNS
-    lake = Lake(place.lake)
-    assert lake.query("SELECT count(*) AS n, count(DISTINCT interaction_id) AS d FROM interactions").to_pylist()[0]["n"] > 0
+    shown = urllib.request.urlopen(up["report"], timeout=60).read().decode()
+    assert "robin" in shown and all(s.tag in shown for s in snapshots(place))
     assert failed(up["prefect"]) == [] and alarms.read(place) == []
 
 
@@ -126,6 +127,20 @@ def test_a_flow_run_that_fails_is_told(place: Workspace, up: dict[str, str]):
         key.with_suffix(".away").rename(key)
     assert "capture" in found[0]["subject"] and "pseudonym.key is missing" in found[0]["text"]
     assert found[0]["subject"] in flywheel("status", "--workspace", place.root).out
+
+
+def test_a_flow_run_that_died_with_its_runner_is_marked_and_told_and_its_place_is_free_again(place: Workspace, up: dict[str, str]):
+    turn = deployment(up["prefect"], "turn")
+    run = call(up["prefect"], f"/deployments/{turn['id']}/create_flow_run", {})["id"]
+    until(lambda: state(up["prefect"], run) == "RUNNING", "it runs")
+    runner = psutil.Process(services.read(place).services["deployments"].pid)
+    for process in [runner, *runner.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    until(lambda: state(up["prefect"], run) == "CRASHED", "the missing heartbeats are seen")
+    until(lambda: any("crashed" in a["subject"] for a in alarms.read(place)), "it is told")
+    again = call(up["prefect"], f"/deployments/{turn['id']}/create_flow_run", {})["id"]
+    until(lambda: state(up["prefect"], again) == "COMPLETED", "the next one goes on from there")
 
 
 def test_down_ends_everything_also_what_a_killed_supervisor_left(place: Workspace, up: dict[str, str]):
@@ -197,6 +212,10 @@ def flow_runs(prefect: str) -> list[dict[str, Any]]:
 
 def failed(prefect: str) -> list[str]:
     return [f"{r['name']}: {r['state']['message']}" for r in flow_runs(prefect) if r["state_type"] in ("FAILED", "CRASHED")]
+
+
+def state(prefect: str, run: str) -> str:
+    return call(prefect, f"/flow_runs/{run}")["state_type"]
 
 
 def deployment(prefect: str, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import httpx
 from demo.annotators import EXPERT
 from demo.company import Company
 from demo.play import response_ids
+from tasks.live.review.roster import invite
 from tasks.live.workspace import Workspace
 
 
@@ -18,13 +19,14 @@ class Visitors:
 
     def __init__(self, place: Workspace, page: str, seed: int, aside: Path):
         self._place, self._page, self._aside = place, page, aside
-        self._company = Company(aside, place.state / "demo", seed)  # whose answer files stay aside
+        self._seed = seed
         self._sessions: dict[str, httpx.Client] = {}
         self._given: set[Path] = set()
 
     def answer(self, folder: Path) -> int:
         """Answer whatever this batch asks and nobody has answered; returns how many answers the page took."""
-        self._company.annotate(folder, response_ids(self._place, folder.name))
+        # A company of its own each time, which knows all that was served by now; its answer files stay aside.
+        Company(self._aside, self._place.state / "demo", self._seed).annotate(folder, response_ids(self._place, folder.name))
         asks = {
             (row["candidate_id"], row["kind"], round_.stem): row["ask_id"]
             for round_ in folder.glob("batch*.jsonl")
@@ -45,6 +47,7 @@ class Visitors:
     def _session(self, name: str) -> httpx.Client:
         if name not in self._sessions:
             client = httpx.Client(base_url=self._page, headers={"Origin": self._page}, timeout=60)
-            client.post("/api/sign-in", json={"annotator": name, "expert": name == EXPERT}).raise_for_status()
+            token = invite(self._place, name, expert=name == EXPERT)
+            client.post("/api/sign-in", json={"annotator": name, "token": token}).raise_for_status()
             self._sessions[name] = client
         return self._sessions[name]

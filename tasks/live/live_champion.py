@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import orjson
 from scipy.stats import binomtest, fisher_exact
 
-from tasks.live import registry
 from tasks.live.feedback import RESOLVED, query
 from tasks.live.lake import Lake
+from tasks.live.registry import journal
 from tasks.live.taxonomy import alarmed
 from tasks.live.workspace import Workspace
 from tasks.metrics import FeedbackParams, metrics
@@ -67,7 +67,8 @@ def live_champion(workspace: Workspace) -> Live:
         for r in rows
     ]
     alarms = [*alarmed(lake), *_worse(versions), *_breached(workspace)]
-    return Live(registry.champion(workspace).version, versions, alarms)
+    now = journal.read(workspace)
+    return Live(now.version(now.champion) or now.snapshot(now.champion), versions, alarms)
 
 
 def _interval(bad: int, rated: int) -> tuple[float, float]:

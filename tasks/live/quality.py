@@ -17,27 +17,30 @@ from tasks import reliability
 from tasks.aggregate import Vote
 from tasks.agreement import ANSWER, SERVED, AgreementParams, aggregate, meant
 from tasks.annotators import Card, cards
-from tasks.guidelines import Clause, newest
-from tasks.judgements import AGREED
+from tasks.guidelines import Clause, Guideline, newest
+from tasks.judgements import AGREED, judgements
 from tasks.kinds import CHOICES, RANKING, RATING, SPANS, TEXT, Field, Kind
 from tasks.live.handoff.desk import AnnotateParams, audited
-from tasks.live.labels import agreement, guidelines, judged, latest_annotations, served_answers
+from tasks.live.labels import guidelines, latest_annotations, served_answers
 from tasks.live.lake import Lake
 from tasks.live.people import EXPERT
 from tasks.live.workspace import Workspace
+from tasks.overlap import Limits
 from tasks.records import Annotation
 from tasks.reliability import Answer, Reliability
 
 OPEN = """
     SELECT kind, count(DISTINCT candidate_id) AS out, count(DISTINCT candidate_id) FILTER (role = 'expert') AS experts
-    FROM asks WHERE NOT gold GROUP BY kind ORDER BY kind
+    FROM asks WHERE NOT gold AND ts <= $until GROUP BY kind ORDER BY kind
 """
 GOLD = """
     SELECT * FROM (
         SELECT * FROM annotations WHERE kind = 'answer' AND candidate_id IN (SELECT candidate_id FROM asks WHERE gold)
+          AND received <= $until
         QUALIFY row_number() OVER (PARTITION BY candidate_id, annotator ORDER BY ts DESC, annotation_id DESC) = 1
     ) WHERE status = 'submitted' ORDER BY annotation_id
 """
+NOW = 2**62  # µs: no question and no answer is later
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,43 +85,75 @@ class Audited:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """`cost_per_error` is the cost of all answers about right and wrong for each error that was found and corrected; NaN: none."""
+    """`errors` are those that people agree on; `cost_per_error` is the cost of all answers about right and wrong for each of them,
+    NaN: there are none."""
 
     kinds: list[KindQuality]
     annotators: list[Card]
     clauses: list[ClauseQuality]
     audited: Audited
     cost: float
+    errors: int
     cost_per_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What people had said by some time: the `answers` that count, those to `gold` questions, what was `served` of each interaction
+    (as labels.served_answers), the `guidelines` in force by kind, and how many questions were `asked` of each kind."""
+
+    answers: Sequence[Annotation]
+    gold: Sequence[Annotation]
+    served: Mapping[str, str]
+    guidelines: Mapping[str, Guideline]
+    asked: Sequence[Mapping[str, Any]]
 
 
 def quality(workspace: Workspace) -> Quality:
     """Everything that the answers so far say about themselves and about those who gave them."""
-    lake = Lake(workspace.lake)
-    answers = latest_annotations(workspace)
+    answers, served, versions = latest_annotations(workspace), served_answers(workspace), newest(guidelines(workspace).values())
+    found = Heard(answers, gold(workspace), served, versions, asked(workspace))
+    return of(found, workspace.params("annotate", AnnotateParams), workspace.params("curate", AgreementParams))
+
+
+def gold(workspace: Workspace, until: int = NOW) -> list[Annotation]:
+    """Answers to gold questions that had come by `until` (µs)."""
+    return Lake(workspace.lake).rows(Annotation, GOLD, {"until": until})
+
+
+def asked(workspace: Workspace, until: int = NOW) -> list[dict[str, Any]]:
+    """How many questions of each kind were out by `until` (µs), and how many of them experts were asked."""
+    return Lake(workspace.lake).query(OPEN, {"until": until}).to_pylist()
+
+
+def of(heard: Heard, params: AnnotateParams, agreed: AgreementParams) -> Quality:
+    """The same of what is handed in: of an earlier time too."""
     by_kind: dict[str, list[Annotation]] = {}
-    for a in answers:
+    for a in heard.answers:
         by_kind.setdefault(a.kind, []).append(a)
-    params = workspace.params("annotate", AnnotateParams)
-    labels = agreement(workspace)
-    settled = {ANSWER: {x.interaction_id for x in labels.labels if x.state == AGREED}}
-    settled |= {kind: {j.interaction_id for j in rows if j.state == AGREED} for kind, rows in judged(workspace).items()}
-    versions = newest(guidelines(workspace).values())
+    labels = aggregate(heard.answers, heard.served, agreed).labels
+    limits = Limits(first=agreed.min_votes, sure=agreed.min_confidence)
+    settled = {ANSWER: {x.interaction_id for x in labels if x.state == AGREED}}
+    for kind, answers in by_kind.items():
+        if kind != ANSWER:
+            rows = judgements(heard.guidelines[kind].kind, answers, limits)
+            settled[kind] = {j.interaction_id for j in rows if j.state == AGREED}
     kinds = [
-        _kind(row, versions[row["kind"]].kind, by_kind.get(row["kind"], []), settled.get(row["kind"], set()), params)
-        for row in lake.query(OPEN).to_pylist()
+        _kind(row, heard.guidelines[row["kind"]].kind, by_kind.get(row["kind"], []), settled.get(row["kind"], set()), params)
+        for row in heard.asked
     ]
     cost = sum(k.cost for k in kinds)
-    errors = sum(x.verdict == "wrong" and x.state == AGREED for x in labels.labels)
+    errors = sum(x.verdict == "wrong" and x.state == AGREED for x in labels)
     of_answer = sum(k.cost for k in kinds if k.kind == ANSWER)
-    found = _cards(workspace, lake, by_kind.get(ANSWER, []))
+    found = _cards(heard, by_kind.get(ANSWER, []))
     unheard = {c.annotator for c in found if c.verdict in ("careless", "spam")}
     return Quality(
         kinds,
         found,
-        _clauses(workspace, by_kind, unheard),
-        _audited(workspace, by_kind.get(ANSWER, []), params),
+        _clauses(heard, by_kind, unheard),
+        _audited(heard, by_kind.get(ANSWER, []), params, agreed),
         round(cost, 2),
+        errors,
         round(of_answer / errors, 2) if errors else math.nan,
     )
 
@@ -165,12 +200,12 @@ def _agreement(field: Field, answers: Sequence[Annotation]) -> Reliability:
     return {RANKING: reliability.rankings, TEXT: reliability.texts}.get(field.type, reliability.choices)(rows)
 
 
-def _clauses(workspace: Workspace, by_kind: Mapping[str, Sequence[Annotation]], unheard: Set[str]) -> list[ClauseQuality]:
+def _clauses(heard: Heard, by_kind: Mapping[str, Sequence[Annotation]], unheard: Set[str]) -> list[ClauseQuality]:
     """The guideline debugger: clauses in force that people disagree about, most first. Who does not read (`unheard`) says
     nothing about a clause.
     """
     found = []
-    for kind, guideline in newest(guidelines(workspace).values()).items():
+    for kind, guideline in heard.guidelines.items():
         by_question: dict[str, list[dict[str, Any]]] = {}
         for a in by_kind.get(kind, []):
             if a.guideline == guideline.version and a.role != EXPERT and a.annotator not in unheard:
@@ -192,11 +227,11 @@ def _said(clause: Clause, value: Mapping[str, Any]) -> Any:
     return whole or True
 
 
-def _cards(workspace: Workspace, lake: Lake, answers: Sequence[Annotation]) -> list[Card]:
+def _cards(heard: Heard, answers: Sequence[Annotation]) -> list[Card]:
     """Everybody who answers whether an answer is right, by what they meant; gold are the experts' decisions."""
-    served = served_answers(workspace)
+    served = heard.served
     # An item of its own: what was asked again as gold measures people, what they disputed before would accuse them.
-    on_gold = lake.rows(Annotation, GOLD)
+    on_gold = [a for a in heard.gold if a.interaction_id in served]
     item = {a.annotation_id: f"gold {a.interaction_id}" for a in on_gold}
     gold = {f"gold {a.interaction_id}": meant(a, served[a.interaction_id]) for a in answers if a.role == EXPERT}
     everything = [a for a in answers if a.role != EXPERT] + on_gold
@@ -208,11 +243,11 @@ def _cards(workspace: Workspace, lake: Lake, answers: Sequence[Annotation]) -> l
     return list(found)
 
 
-def _audited(workspace: Workspace, answers: Sequence[Annotation], params: AnnotateParams) -> Audited:
+def _audited(heard: Heard, answers: Sequence[Annotation], params: AnnotateParams, agreed: AgreementParams) -> Audited:
     """Of the questions that an expert answered by lot: how many had a settled label, and how many of those were other."""
     experts = {a.interaction_id: a for a in answers if a.role == EXPERT and audited(a.candidate_id, a.kind, params)}
-    served = served_answers(workspace)
-    alone = aggregate([a for a in answers if a.role != EXPERT], served, workspace.params("curate", AgreementParams))
+    served = heard.served
+    alone = aggregate([a for a in answers if a.role != EXPERT], served, agreed)
     settled = {x.interaction_id: x.target or SERVED for x in alone.labels if x.state == AGREED}
     seen = [(settled[i], meant(a, served[i])) for i, a in experts.items() if i in settled]
     wrong = sum(label != expert for label, expert in seen)

@@ -228,6 +228,13 @@ def _log_changes(workspace: Workspace, tag: str, decision: str) -> str:
     return line
 
 
+def change_of(workspace: Workspace, tag: str) -> str:
+    """The entry of a snapshot in data/CHANGELOG.md, without its heading; '' where there is none."""
+    text = workspace.changelog.read_text(encoding="utf-8") if workspace.changelog.is_file() else ""
+    entries = text.split("\n## ")[1:]
+    return next((e.partition("\n")[2].strip() for e in entries if e.startswith(tag)), "")
+
+
 def _refuse_elsewhere(workspace: Workspace, tag: str, commit: str) -> None:
     branch = _git(workspace.root, "rev-parse", "--abbrev-ref", "HEAD")
     if not _git(workspace.root, "branch", "--contains", commit, "--list", branch):

@@ -7,6 +7,7 @@ A pid alone says nothing once a machine was started again; with the time at whic
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -75,6 +76,14 @@ def process(one: Known | Running) -> psutil.Process | None:
     except psutil.Error:
         return None
     return found if same else None
+
+
+def addresses(workspace: Workspace) -> dict[str, str]:
+    """Where what `flywheel up` runs is found, by name; those that live."""
+    known = read(workspace)
+    found = {name: s.url for name, s in known.services.items() if alive(s)} if known else {}
+    elsewhere = os.environ.get("FLYWHEEL_TRACKING_URI", "")
+    return found | ({"mlflow": elsewhere.rstrip("/")} if elsewhere.startswith("http") else {})
 
 
 def prefect_url(workspace: Workspace) -> str:

@@ -74,7 +74,7 @@ class Supervisor:
                 known.write(self.workspace, self.known)
                 if self.known.healthy and not told:
                     told = True
-                    self.say(addresses(self.known))
+                    self.say(listed(self.known))
                 self._pause(CALM_S if self.known.healthy else EVERY_S)
         finally:
             self.stop()
@@ -235,11 +235,12 @@ def trouble(service: Service) -> str:
         return f"{without_password(service.health)}: {getattr(e, 'reason', e)}"
 
 
-def addresses(found: Known) -> str:
+def listed(found: Known) -> str:
     """What is where, a line a service, for people."""
     purpose = {
         "prefect": "flow runs, artifacts, approvals", "mlflow": "trainings and models", "receiver": "takes OpenTelemetry logs",
-        "review": "where people answer", "champion": "OpenAI-compatible chat endpoint (add /v1)",
+        "review": "where people answer", "report": "what each turn did, and what waits for you",
+        "champion": "OpenAI-compatible chat endpoint (add /v1)",
         "deployments": "the scheduled flows",
     }  # fmt: skip
     return "\n".join(f"  {name:<12} {s.url:<34} {purpose.get(name, '')}" for name, s in found.services.items())

@@ -21,7 +21,7 @@ from tasks.live.workspace import Workspace
 
 HOST = "127.0.0.1"
 # Where each is looked for by those who know it; another, free one is taken where somebody has it already.
-PORTS = {"prefect": 4200, "mlflow": 5000, "receiver": 4318, "review": 8095, "champion": 8097}
+PORTS = {"prefect": 4200, "mlflow": 5000, "receiver": 4318, "review": 8095, "report": 8096, "champion": 8097}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ def table(workspace: Workspace, ports: dict[str, int]) -> list[Service]:
     token = os.environ.get("FLYWHEEL_TOKEN", "")
     services.append(flywheel("listen", "receiver", "/health", headers={"Authorization": f"Bearer {token}"} if token else {}))
     services.append(flywheel("review", "review", "/"))
+    command = [python, "-m", "flows.cli", "report", "--serve", str(ports["report"]), "--workspace", root]
+    services.append(Service("report", command, url["report"], f"{url['report']}/health", ours))
     # It makes the registry's database, too, where there is none: one after the other.
     after = "" if os.environ.get("FLYWHEEL_TRACKING_URI") else "mlflow"
     services.append(flywheel("serve", "champion", "/healthz", after=after))
