@@ -23,6 +23,7 @@ from flows import capture_cli, review_cli, serve_cli
 from tasks.live import receiver, spool
 from tasks.live.handoff.sheet import guarded, unguarded
 from tasks.live.masked import MASK, masked
+from tasks.live.report import app as report_app
 from tasks.live.services.table import HOST, PORTS, table
 from tasks.live.serving import app as serving
 from tests.handmade import traces, workspace
@@ -137,6 +138,11 @@ def test_the_look_sees_a_comparison_that_tells_how_far_it_came(line: str):
 @pytest.mark.parametrize("verb", [capture_cli.listen, review_cli.review, serve_cli.serve])
 def test_a_server_is_for_this_machine_unless_somebody_says_otherwise(verb: Any):
     assert signature(verb).parameters["host"].default == "127.0.0.1"
+
+
+def test_the_report_is_for_this_machine_whatever_is_said():
+    """It shows what users wrote, to whoever asks: so it has no option to listen for others."""
+    assert report_app.HOST == "127.0.0.1" and "host" not in signature(report_app.serve).parameters
 
 
 def test_what_up_starts_listens_on_this_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -293,8 +299,9 @@ def test_no_cell_is_a_formula_and_each_comes_back_as_it_was(cell: str):
 
 
 def test_pages_are_made_in_one_way_which_makes_no_markup_of_a_value():
-    """Whoever writes HTML does it through tasks/page.py (each page has its corpus: test_dossier.py, test_validate_page.py); the
-    review page and Label Studio's configuration have theirs (test_review_browser.py, test_labelstudio_config.py)."""
+    """Whoever writes HTML does it through tasks/page.py (each has its corpus: test_dossier.py, test_report.py,
+    test_validate_page.py); the review page and Label Studio's configuration have theirs (test_review_browser.py,
+    test_labelstudio_config.py)."""
     markup = re.compile(r"<(?:html|div|span|p|td|script|a|img|b|h[1-6])\b[^>]*>", re.IGNORECASE)
     sources = {name(p): p.read_text(encoding="utf-8") for p in PROGRAMS if name(p).startswith(("tasks/", "flows/"))}
     for program, source in ((p, s) for p, s in sources.items() if markup.search(s)):
@@ -302,7 +309,8 @@ def test_pages_are_made_in_one_way_which_makes_no_markup_of_a_value():
         # What has lines is a docstring, which shows what comes out.
         assert [t for t in texts if markup.search(t) and "\n" not in t] == [], program
     pages = {program for program, source in sources.items() if "from tasks.page import" in source}
-    assert pages == {"tasks/dossier/page.py", "tasks/dossier/parts.py", "tasks/dossier/stacked.py", "tasks/validation/page.py"}
+    folders = {program.rpartition("/")[0] for program in pages}
+    assert folders == {"tasks/dossier", "tasks/report", "tasks/validation"}
 
 
 # What a link may do
