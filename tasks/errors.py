@@ -21,7 +21,7 @@ class Refused(Exception):
     """The loop will not do this. Carries what happened and why, what to do about it, and the exit code."""
 
     def __init__(self, why: str, what_to_do: str, exit_code: int = USAGE):
-        super().__init__(why)
+        super().__init__(why, what_to_do, exit_code)  # all of it, or it could not come from another process
         self.why = why
         self.what_to_do = what_to_do
         self.exit_code = exit_code

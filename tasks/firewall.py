@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.collapse import agreeing, sketch
 from tasks.lookalikes import unmasked
 from tasks.passages import Passages, Shared
 from tasks.similar import Near, jaccard, normalise, shingles
+from tasks.sketch import agreeing, sketch
 
 EXACT, NEAR, NGRAM = "exact", "near", "ngram"
 BLOCK = 10_000  # texts looked at at a time, however large a partition is

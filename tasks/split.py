@@ -12,15 +12,17 @@ document is on the other side straddles.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from scipy import sparse
+import numpy as np
 
+from tasks.engine import Engine
 from tasks.records import Member, content_id
 from tasks.similar import near_pairs, normalise, shingles
 
 TRAIN, HOLDOUT, STRADDLES = "train", "holdout", "straddles"
+BLOCK = 20_000  # distinct questions that are compared with as many at a time: some megabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,15 @@ def side_of(group_id: str, params: SplitParams) -> str:
     return HOLDOUT if int.from_bytes(mac[:8], "big") / 2**64 < params.holdout_share else TRAIN
 
 
-def members(new: Sequence[Asked], known: Known, params: SplitParams) -> list[Member]:
-    """Place new interactions, in the order given (oldest first). Earlier decisions are never changed."""
+def members(new: Sequence[Asked], known: Known, params: SplitParams, engine: Engine | None = None) -> list[Member]:
+    """Place new interactions, in the order given (oldest first). Earlier decisions are never changed.
+
+    The `engine` looks for near-duplicates, block by block; without one that is done here.
+    """
     keys = [content_id("qk", normalise(a.question)) for a in new]
     fresh = {key: a.question for key, a in zip(keys, new, strict=True) if key not in known.questions}
-    neighbours = _neighbours({k: text for k, (text, _) in known.questions.items()}, fresh, params.near_duplicate)
+    before = {k: text for k, (text, _) in known.questions.items()}
+    neighbours = _neighbours(before, fresh, params.near_duplicate, engine.run if engine else map)
 
     sides = {key: side for key, (_, side) in known.questions.items()}
     groups, sessions, documents = dict(known.groups), dict(known.sessions), dict(known.documents)
@@ -92,16 +98,44 @@ def members(new: Sequence[Asked], known: Known, params: SplitParams) -> list[Mem
     return placed
 
 
-def _neighbours(texts: dict[str, str], fresh: dict[str, str], threshold: float) -> dict[str, list[str]]:
+@dataclass(frozen=True, slots=True)
+class Comparing:
+    """Two blocks of questions, and the numbers that their first ones have."""
+
+    name: str
+    left: Sequence[str]
+    right: Sequence[str]
+    left_from: int
+    right_from: int
+    threshold: float
+
+
+def compare(part: Comparing) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of all near pairs of one question of the left block and one of the right."""
+    i, j = near_pairs(shingles(part.left), shingles(part.right), part.threshold)
+    return i + part.left_from, j + part.right_from
+
+
+def _neighbours(
+    texts: dict[str, str], fresh: dict[str, str], threshold: float, run: Callable[..., Iterable]
+) -> dict[str, list[str]]:
     """For each fresh question: the keys of near-duplicate questions, known ones first, then the other fresh ones."""
     if not fresh:
         return {}
     fresh_keys = list(fresh)
     all_keys = list(texts) + fresh_keys
-    new = shingles(list(fresh.values()))
-    everything = sparse.vstack([shingles(list(texts.values())), new], format="csr") if texts else new
+    new, everything = list(fresh.values()), [*texts.values(), *fresh.values()]
+    blocks = [(a, b) for a in range(0, len(new), BLOCK) for b in range(0, len(everything), BLOCK)]
+    parts = [
+        Comparing(f"questions from {a} against those from {b}", new[a : a + BLOCK], everything[b : b + BLOCK], a, b, threshold)
+        for a, b in blocks
+    ]
+    # No pair is in two blocks, and every one is in one: put in order, they are what one look at everything gives.
+    met = list(run(compare, parts))
+    i, j = np.concatenate([m[0] for m in met]), np.concatenate([m[1] for m in met])
+    order = np.lexsort((j, i))
     found: dict[str, list[str]] = {}
-    for i, j in zip(*near_pairs(new, everything, threshold), strict=True):
-        if all_keys[j] != fresh_keys[i]:
-            found.setdefault(fresh_keys[i], []).append(all_keys[j])
+    for a, b in zip(i[order].tolist(), j[order].tolist(), strict=True):
+        if all_keys[b] != fresh_keys[a]:
+            found.setdefault(fresh_keys[a], []).append(all_keys[b])
     return found

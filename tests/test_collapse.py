@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.planted_texts import Corpus, overlap, trigrams
-from tasks.collapse import collapse, sketch
+from tasks.collapse import collapse
+from tasks.sketch import sketch
 
 THRESHOLD = 0.8
 

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pytest
 
 from tasks import signals
+from tasks.engine import opened
+from tasks.live.detection import detected
 from tasks.live.lake import Lake
-from tasks.live.mining import _place, detected
+from tasks.live.mining import _place
 from tasks.live.workspace import Workspace
 from tasks.records import Candidate, Feedback, Interaction, content_id
 from tests.handmade import NOON, candidate, interaction, member, workspace
@@ -50,7 +52,8 @@ def mined(place: Workspace, *rows: Any) -> dict[str, set[str]]:
     lake = Lake(place.lake)
     for table, noun in (("interactions", Interaction), ("feedback", Feedback), ("candidates", Candidate)):
         lake.append(table, [r for r in rows if isinstance(r, noun)])
-    detected(place, lake, lambda exchanges: exchanges)
+    with opened(place.state) as engine:
+        detected(place, lake, engine)
     return fired(lake)
 
 
@@ -165,9 +168,11 @@ def test_with_by_document_the_first_retrieved_document_is_a_place_at_the_wall(pl
         asked("apples", 0, {"id": "kb-1", "text": "Apples."}), asked("pears", 1, {"id": "kb-1", "text": "Pears."}),
         asked("plums", 2, {"id": "", "text": "Fruit."}), asked("abroad", 3, {"id": "kb-1", "text": ""}, tenant="another"),
     ])  # fmt: skip
-    _place(place, lake)
+    with opened(place.state) as engine:
+        _place(place, lake, engine)
     lake.append("interactions", [asked("grapes", 9, {"id": "kb-1", "text": "?"}), asked("cherries", 9, {"text": "Fruit."})])
-    _place(place, lake)
+    with opened(place.state) as engine:
+        _place(place, lake, engine)
     rows = lake.query("SELECT native_id, group_id FROM members JOIN interactions USING (interaction_id)").to_pylist()
     group = {r["native_id"]: r["group_id"] for r in rows}
     assert group["apples"] == group["pears"] == group["grapes"]

@@ -383,3 +383,12 @@ def test_the_same_evidence_is_the_same_signal():
         found("low_confidence", confidence=0.2)[0]["signal_id"]
         != found("low_confidence", confidence=0.3)[0]["signal_id"]
     )
+
+
+def test_what_stands_beside_an_answer_in_the_table_is_no_part_of_its_evidence():
+    said = {"response": "Every bicycle flies to the distant moon tonight", "contexts": '[{"id":"a","text":"Refunds take five days."}]'}
+    alone = detect(pa.Table.from_pylist([{"interaction_id": "ix_1", **said}]), ["unsupported_sentence"])
+    beside = [{"interaction_id": "ix_1", **said}, *({"interaction_id": f"ix_{k}", "response": t} for k, t in ((2, ""), (3, " ( 'hm")))]
+    among = detect(pa.Table.from_pylist(beside), ["unsupported_sentence"])
+    assert alone.num_rows == 1 and alone["evidence"][0].as_py().endswith("moon tonight")
+    assert among.filter(pc.equal(among["interaction_id"], "ix_1")).equals(alone)

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import feather
 
-from tasks.collapse import collapse
+from tasks.collapse import Partition, collapse
+from tasks.engine import opened, whole
 from tasks.hygiene.folding import fold_column
 from tasks.similar import jaccard, shingles
 
@@ -49,8 +53,9 @@ def dedup(
     column = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.string())
     order = np.arange(len(column)) if order is None else order
     folded = fold_column(column).take(pa.array(order))
-    parts = [_part(folded, start) for start in range(0, len(folded), PART)]
-    found = collapse(parts, threshold) if parts else np.empty(0, np.int64)
+    with opened() as engine:
+        parts = [_part(folded.slice(start, PART), engine.folder / f"{start}.arrow") for start in range(0, len(folded), PART)]
+        found = collapse(parts, threshold, engine)
     if within is not None:
         _, code = np.unique(np.asarray(within)[order], return_inverse=True)
         found = _split(folded, found, code, threshold)
@@ -69,8 +74,14 @@ def claims(responses: pa.ChunkedArray, polarity: np.ndarray, threshold: float) -
     return dedup(responses, threshold, order).keeper * 2 + (polarity > 0)
 
 
-def _part(folded: pa.Array, start: int):
-    return lambda: folded.slice(start, PART).to_pylist()
+def _part(folded: pa.Array, path: Path) -> Partition:
+    with whole(path) as temporary:
+        feather.write_feather(pa.table({"text": folded}), temporary, "lz4")
+    return partial(_texts, path)
+
+
+def _texts(path: Path) -> list[str]:
+    return feather.read_table(path)["text"].to_pylist()
 
 
 def _split(folded: pa.Array, keeper: np.ndarray, code: np.ndarray, threshold: float) -> np.ndarray:

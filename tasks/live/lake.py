@@ -92,6 +92,12 @@ class Lake:
         self._pinned = {table: self._files(table) for table in tables}
         return self
 
+    def files(self, table: str) -> list[str]:
+        """The paths of the files in which a table is, as it is pinned or else now: for whoever reads it partition by partition."""
+        # Delta gives URIs, in which a space in a folder's name is %20; readers want the path.
+        named = self._pinned[table] if table in self._pinned else self._files(table)
+        return sorted(unquote(f.removeprefix("file://")) for f in named)
+
     def append(self, table: str, rows: Iterable[Any]) -> tuple[int, int]:
         """Add the rows whose id is not yet there; returns (stored, duplicate). The first row of an id wins."""
         noun = TABLES[table]
@@ -200,10 +206,8 @@ class Lake:
         for table, noun in TABLES.items():
             if table not in sql:
                 continue
-            files = self._pinned[table] if table in self._pinned else self._files(table)
-            if files:
-                # Delta gives URIs, in which a space in a folder's name is %20; DuckDB wants the path.
-                listed = ", ".join("'" + unquote(f.removeprefix("file://")).replace("'", "''") + "'" for f in files)
+            if files := self.files(table):
+                listed = ", ".join("'" + f.replace("'", "''") + "'" for f in files)
                 engine.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{listed}])")
             else:
                 # Not an empty Arrow table: to register one, DuckDB imports pandas, and `status` would take a second.

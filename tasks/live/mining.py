@@ -3,77 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from tasks.engine import Engine, opened
 from tasks.judged import DRAWN, LLMJudgeParams
-from tasks.live import known, registry
-from tasks.live.feedback import RESOLVED, stream
-from tasks.live.lake import Lake, Pending
+from tasks.live import registry
+from tasks.live.detection import detected
+from tasks.live.lake import Lake
 from tasks.live.workspace import Workspace
-from tasks.metrics import FeedbackParams, metrics
 from tasks.split import Asked, Known, SplitParams, members
-
-# What tells models apart: the one that served, as the provider names it, or else the application's own version of it.
-MODEL = "coalesce(nullif(model_served, ''), model_version)"
-PEERS = 4  # other models' answers to the same conversation that an answer is compared with
-# What users said and did after each interaction. A score of a whole session says little about its last answer; that a
-# person had to take over does. Windows and groups run over narrow columns; texts are fetched for the rows that need them, so
-# that a million interactions stream through in batches.
-EXCHANGES = f"""
-    WITH {RESOLVED},
-    said AS (
-        SELECT interaction_id,
-               bool_and(polarity > 0) FILTER (name <> 'escalation' AND value_type <> 'number' AND by_people) AS thumb,
-               min(name || ' ' || value) FILTER (polarity < 0 AND value_type = 'number' AND by_people) AS low_rating,
-               max(CASE WHEN comment <> '' THEN comment
-                        WHEN value_type = 'comment' THEN json_extract_string(value, '$') END) AS comment,
-               max(CASE WHEN value_type = 'demonstration' THEN json_extract_string(value, '$') END) AS edit,
-               bool_or(CASE WHEN name = 'escalation' THEN value = 'true' END) AS escalation,
-               bool_or(CASE WHEN lower(name) IN ('copy', 'copied') THEN value = 'true' END) AS copied
-        FROM (SELECT *, source_kind NOT IN ('llm_judge', 'code') AS by_people FROM resolved)
-        WHERE interaction_id IS NOT NULL AND (resolution <> 'session' OR name = 'escalation')
-        GROUP BY interaction_id
-    ),
-    asked AS (
-        SELECT interaction_id, tenant, session_id, ts, {MODEL} AS model,
-               md5_number(messages) AS prompt
-        FROM interactions WHERE question <> ''
-    ),
-    sequenced AS (
-        SELECT interaction_id, model, lead(interaction_id) OVER session AS next_id,
-               (lead(ts) OVER session - ts) / 1e6 AS next_after_s,
-               lead(prompt) OVER session = prompt AS same_prompt_again,
-               CASE WHEN lead(ts) OVER session IS NULL THEN ((SELECT max(ts) FROM asked) - ts) / 1e6 END AS silent_s
-        FROM asked WINDOW session AS (PARTITION BY tenant, session_id ORDER BY ts, interaction_id)
-    ),
-    -- What other models answered to the very same conversation, one answer a model, at most {PEERS}.
-    compared AS (SELECT prompt FROM asked GROUP BY prompt HAVING min(model) <> max(model)),
-    answered AS (
-        SELECT a.prompt, a.model, min_by(i.response, a.interaction_id) AS response
-        FROM asked a SEMI JOIN compared c ON a.prompt = c.prompt JOIN interactions i USING (interaction_id) GROUP BY ALL
-    ),
-    peered AS (
-        SELECT a.interaction_id, list(o.response ORDER BY o.model)[:{PEERS}] AS peers
-        FROM asked a JOIN answered o ON o.prompt = a.prompt AND o.model <> a.model GROUP BY ALL
-    )
-    SELECT i.interaction_id, s.model, i.prompt_name, i.messages, i.question,
-           i.response, i.contexts, i.outputs, i.tools, i.params, i.finish_reason, i.status, i.error, i.confidence,
-           i.latency_ms, i.ttft_ms, i.cost_usd, i.input_tokens, i.output_tokens, peers,
-           thumb, low_rating, comment, edit, escalation, copied,
-           n.question AS next_question, n.contexts AS next_contexts, s.next_after_s, s.same_prompt_again, s.silent_s,
-           i.interaction_id NOT IN (SELECT interaction_id FROM members) AS is_new
-    FROM interactions i JOIN sequenced s USING (interaction_id) LEFT JOIN said USING (interaction_id)
-    LEFT JOIN interactions n ON n.interaction_id = s.next_id LEFT JOIN peered USING (interaction_id)
-    -- Open: not yet in any batch's window. And those that users complained about after their window had closed.
-    WHERE i.interaction_id NOT IN (SELECT interaction_id FROM candidates)
-       OR (said.interaction_id IS NOT NULL AND i.interaction_id NOT IN (SELECT interaction_id FROM candidates WHERE part <> ''))
-"""
-
 
 # The same session id in two tenants is two sessions.
 SESSION = "CASE WHEN tenant = '' THEN session_id ELSE tenant || chr(31) || session_id END"
@@ -95,17 +34,17 @@ class Mined:
 
 def mine(workspace: Workspace) -> Mined:
     """Place what is new, then run every detector over what may still be sent. Nothing new: nothing is written."""
-    with workspace.lock("lake"):
+    with workspace.lock("lake"), opened(workspace.state) as engine:
         # Capture may be storing more at this moment: one look at what there is, for all that follows.
         lake = Lake(workspace.lake).pin("interactions", "feedback")
         # Signals first: being placed is the mark of having been looked at, and a process may die in between.
-        signals = detected(workspace, lake, _rated(workspace)) if lake.count("interactions") else {}
-        mined = Mined(_place(workspace, lake), signals)
+        signals = detected(workspace, lake, engine, _reward(workspace)) if lake.count("interactions") else {}
+        mined = Mined(_place(workspace, lake, engine), signals)
     # Without the lock: an endpoint may take its time.
     return Mined(mined.placed, mined.signals | judged(workspace))
 
 
-def _place(workspace: Workspace, lake: Lake) -> dict[str, int]:
+def _place(workspace: Workspace, lake: Lake, engine: Engine) -> dict[str, int]:
     params = workspace.params("split", SplitParams)
     asked = lake.query(
         f"""SELECT interaction_id, {SESSION} AS session_id, question,
@@ -140,33 +79,9 @@ def _place(workspace: Workspace, lake: Lake) -> dict[str, int]:
         sessions={r["session_id"]: (r["group_id"], r["straddled"]) for r in sessions},
         documents={r["document"]: (r["group_id"], r["side"]) for r in documents},
     )
-    placed = members([Asked(**row) for row in asked], before, params)
+    placed = members([Asked(**row) for row in asked], before, params, engine)
     lake.append("members", placed)
     return _counted(m.side for m in placed)
-
-
-def detected(workspace: Workspace, lake: Lake, rated: Callable[[pa.Table], pa.Table]) -> dict[str, int]:
-    """Write what the detectors find and the lake does not yet have; gives the counts by detector. Memory stays flat.
-
-    `rated` adds the column `reward` to new exchanges.
-    """
-    from tasks.signals import DETECTORS, REFERENCE, ROWS, USER_SIDE, SignalParams, detect
-
-    params = workspace.params("signals", SignalParams)
-    usual = lake.query(REFERENCE.replace("FROM interactions", f"FROM (SELECT *, {MODEL} AS model FROM interactions)"))
-    seen, pending = known.Known(lake, "signals"), Pending(lake.root, "signals")
-    counts: dict[str, int] = {}
-    for batch in stream(lake, EXCHANGES, metrics(workspace.params("feedback", FeedbackParams)), ROWS):
-        new, old = batch.filter(batch["is_new"]), batch.filter(pc.invert(batch["is_new"]))
-        # An answer is looked at once, by the models of its day; what users do goes on for as long as it may be sent.
-        for exchanges, detectors in ((rated(new), DETECTORS), (old, USER_SIDE)):
-            found = detect(exchanges, detectors, params, usual)
-            found = found.filter(pa.array(seen.remember(found["signal_id"])))
-            pending.write(found)
-            for row in found["detector"].value_counts().to_pylist():
-                counts[row["values"]] = counts.get(row["values"], 0) + row["counts"]
-    pending.commit()
-    return dict(sorted(counts.items()))
 
 
 # First what the judge sees at random, from which an error rate of its own can be told; then the most suspicious.
@@ -198,24 +113,12 @@ def judged(workspace: Workspace) -> dict[str, int]:
     return _counted(s.detector for s in found) | errors | left
 
 
-def _rated(workspace: Workspace) -> Callable[[pa.Table], pa.Table]:
-    """Adds the column `reward`: what the champion's reward model thinks of each answer; absent where it has none."""
-    from tasks.policy.reward import RewardModel, is_in
+def _reward(workspace: Workspace) -> Path | None:
+    """The folder of the champion's reward model, if it has one."""
+    from tasks.policy.reward import is_in
 
     champion = registry.champion(workspace)
-    if not is_in(champion.folder):
-        return lambda exchanges: exchanges
-    model = RewardModel.load(champion.folder)
-
-    def rated(exchanges: pa.Table) -> pa.Table:
-        goodness = model.goodness(
-            [orjson.loads(m) for m in exchanges["messages"].to_pylist()],
-            [orjson.loads(c) for c in exchanges["contexts"].to_pylist()],
-            exchanges["response"].to_pylist(),
-        )
-        return exchanges.append_column("reward", pa.array(goodness, pa.float64()))
-
-    return rated
+    return champion.folder if is_in(champion.folder) else None
 
 
 def _counted(names) -> dict[str, int]:

@@ -31,8 +31,11 @@ __all__ = [
     "COLUMNS",
     "DETECTORS",
     "GOOD",
+    "MEASURED",
     "REFERENCE",
+    "SCORED",
     "USER_SIDE",
+    "USUAL",
     "Detector",
     "SignalParams",
     "detect",
@@ -71,13 +74,19 @@ LEAST_SPREAD = 0.1  # a tenth more or less is never unusual, however constant th
 BEST_SCORE = "list_max(TRY(json_extract(contexts, '$[*].score')::DOUBLE[]))"
 _LOGS = {name: f"CASE WHEN {value} > 0 THEN ln({value}) END" for name, value in REFERRED.items()}
 _LOGS["retrieval"] = "best_score"  # of cosines and the like: as they are
-# Over any relation `interactions` with these columns (`model` being whatever tells models apart).
-REFERENCE = f"""
+# What is usual takes these few numbers of each row, over a relation with the column `best_score` (BEST_SCORE of `contexts`) …
+MEASURED = ", ".join([
+    "prompt_name", "CASE WHEN contexts IS NOT NULL THEN (contexts <> '[]')::INTEGER END AS documented",
+    *(f"{log} AS {name}_log" for name, log in _LOGS.items()),
+])  # fmt: skip
+# … and sums them up over any relation `measured` that has them and `model`, whatever it is that tells models apart.
+USUAL = f"""
     SELECT coalesce(model, '') AS model, coalesce(prompt_name, '') AS prompt_name,
-           avg(CASE WHEN contexts IS NOT NULL THEN (contexts <> '[]')::INTEGER END) AS with_documents, count(contexts) AS of_documents,
-           {", ".join(f"count({log}) AS {name}_n, quantile_cont({log}, [0.25, 0.5, 0.75]) AS {name}_q" for name, log in _LOGS.items())}
-    FROM (SELECT *, CASE WHEN contexts <> '[]' THEN {BEST_SCORE} END AS best_score FROM interactions)
-    GROUP BY ALL"""
+           avg(documented) AS with_documents, count(documented) AS of_documents,
+           {", ".join(f"count({n}_log) AS {n}_n, quantile_cont({n}_log, [0.25, 0.5, 0.75]) AS {n}_q" for n in _LOGS)}
+    FROM measured GROUP BY ALL"""
+SCORED = f"SELECT *, CASE WHEN contexts <> '[]' THEN {BEST_SCORE} END AS best_score"
+REFERENCE = f"WITH measured AS (SELECT model, {MEASURED} FROM ({SCORED} FROM interactions)) {USUAL}"
 
 
 def detect(
@@ -165,7 +174,7 @@ _DERIVED = f"""
                len(list_intersect({_IDS}, {_NEXT_IDS})) / nullif(len(list_distinct(list_concat({_IDS}, {_NEXT_IDS}))), 0)
            END AS same_documents,
            {answer.REFUSED} AS refused, {grounding.BEYOND_NUMBERS} AS beyond_numbers, {grounding.BEYOND_NAMES} AS beyond_names
-    FROM (SELECT *, CASE WHEN contexts <> '[]' THEN {BEST_SCORE} END AS best_score FROM given) g
+    FROM ({SCORED} FROM given) g
     LEFT JOIN usual u ON u.model = coalesce(g.model, '') AND u.prompt_name = coalesce(g.prompt_name, '')
     ORDER BY g.row"""
 

@@ -44,10 +44,12 @@ class Texts:
     memory: pa.Buffer
 
     def spans(self, first: np.ndarray, end: np.ndarray) -> pa.Array:
-        """The text from word `first` up to word `end` (exclusive), for each pair, as an Arrow array of strings."""
+        """The text from word `first` up to word `end` (exclusive), for each pair, as an Arrow array of strings, up to its first line
+        break. Behind a text's own one lies what the next texts begin with, and which ones these are is chance.
+        """
         data = memoryview(self.memory)
         cut = zip(self.places[first].tolist(), self.places[end].tolist(), strict=True)
-        return pa.array([bytes(data[a:b]) for a, b in cut], pa.binary()).cast(pa.string())
+        return pa.array([bytes(data[a:b]).partition(b"\n")[0] for a, b in cut], pa.binary()).cast(pa.string())
 
 
 @dataclass(frozen=True, slots=True)
