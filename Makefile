@@ -19,9 +19,9 @@ setup: $(VENV)/.installed
 
 # uv installs the locked wheels in seconds; where it can't be had, pip does the same, slower. Both check every hash, and
 # both compile: without bytecode every stage would spend most of its time on imports (3 times as long, measured).
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements.lock requirements-uv.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "uv==0.13.9" \
+	$(BIN)/pip install --quiet --require-hashes -r requirements-uv.lock \
 	  && $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock \
 	  || $(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
@@ -107,6 +107,8 @@ bench: setup
 lock: setup
 	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --universal --generate-hashes \
 	  --no-emit-index-url --no-annotate --quiet --output-file requirements.lock
+	echo 'uv==0.13.9' | $(BIN)/uv pip compile - --python-version 3.11 --universal --generate-hashes \
+	  --no-emit-index-url --no-annotate --quiet --output-file requirements-uv.lock
 	echo 'label-studio==1.23.2' | $(BIN)/uv pip compile - --python-version 3.11 --universal --generate-hashes \
 	  --no-emit-index-url --no-annotate --quiet --output-file requirements-labelstudio.lock
 	printf '%s\n' trl torch==2.13.0+cpu inspect-ai lm-eval openai peft addict pillow omegaconf | UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" \

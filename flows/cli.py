@@ -289,6 +289,7 @@ def demo(
 
 def main() -> None:
     """Run the command; a Refused is told without a traceback and becomes the exit code."""
+    from tasks.live.masked import masked
     from tasks.live.workspace import quiet_environment
 
     quiet_environment()
@@ -302,18 +303,18 @@ def main() -> None:
         print("interrupted; what was done is kept, the same command goes on from there", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Refused as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(masked(f"error: {e}"), file=sys.stderr)
         sys.exit(e.exit_code)
     except Exception as e:
         if getattr(e, "errno", None) in DISK:
             print(f"error: the disk refused: {e}; what was done is kept\n  fix: {ROOM}", file=sys.stderr)
             sys.exit(UNEXPECTED)
         if type(e).__module__.startswith(("typer", "click")) and hasattr(e, "format_message"):
-            print(f"error: {e.format_message()}\n  fix: flywheel --help", file=sys.stderr)
+            print(f"error: {masked(e.format_message())}\n  fix: flywheel --help", file=sys.stderr)
             sys.exit(USAGE)
         import traceback
 
-        traceback.print_exc()
+        print(masked(traceback.format_exc()), end="", file=sys.stderr)
         print(
             "error: unexpected (this is a bug); nothing was promoted, the same command may be run again",
             file=sys.stderr,

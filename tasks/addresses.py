@@ -25,6 +25,12 @@ def checked(url: str, name: str, key: str) -> str:
     return url
 
 
+def without_password(url: str) -> str:
+    """The address without the user and the password that it may hold: messages, notes and pages repeat it."""
+    scheme, separator, rest = url.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
 def is_here(host: str) -> bool:
     """Whether a host is this machine."""
     try:

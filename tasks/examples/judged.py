@@ -33,6 +33,7 @@ from tasks.examples import (
     example_id,
 )
 from tasks.frozen import CuratedJudgement
+from tasks.kinds import CHOICE, CHOICES, KINDS
 from tasks.records import canonical
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -41,7 +42,8 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 def examples(judgement: CuratedJudgement) -> list[tuple[str, Example]]:
     """(table, row) of one judgement: none where its kind has nothing to say on its side."""
     value = orjson.loads(judgement.value)
-    return _OF_KIND[judgement.kind](judgement, value)
+    made = _OF_KIND.get(judgement.kind, _told_apart)
+    return made(judgement, value)
 
 
 def tokens(text: str) -> list[tuple[int, int]]:
@@ -188,6 +190,12 @@ def _rubric(j: CuratedJudgement, value: dict[str, Any]) -> list[tuple[str, Examp
     return [("rubric", row)]
 
 
+def _told_apart(j: CuratedJudgement, value: dict[str, Any]) -> list[tuple[str, Example]]:
+    """A kind of the team's own: one whose answer is a label tells texts apart, others stay judgements."""
+    main = KINDS[j.kind].main
+    return _classified(j, value) if main.type in (CHOICE, CHOICES) and main.name == j.kind else []
+
+
 def _classified(j: CuratedJudgement, value: dict[str, Any]) -> list[tuple[str, Example]]:
     said = value[j.kind]
     labels = canonical(said if isinstance(said, list) else [said]).decode()
@@ -205,7 +213,4 @@ _OF_KIND: dict[str, Callable[[CuratedJudgement, dict[str, Any]], list[tuple[str,
     "relevance": _relevance,
     "rubric": _rubric,
     "note": _rubric,
-    "intent": _classified,
-    "sentiment": _classified,
-    "topics": _classified,
 }

@@ -3,6 +3,7 @@
 A dialect module has `recognises(document)`, true for its own records by the keys that only they have, and
 `parse(document, origin)`; and where its interactions are spread over several records, `MERGE`: the kind of a part ->
 a function that completes an interaction with the data of the parts found (the newest last).
+A team's own dialects are the modules in tasks/formats/own (docs/extend.md); they are asked first.
 Identities and personal data are replaced before a document comes here (tasks/live/edge.py), in every dialect alike.
 """
 
@@ -29,10 +30,11 @@ from tasks.formats import (
     vllm,
 )
 from tasks.formats.fields import Parsed, RawInteraction
+from tasks.own import own
 
 # The first that recognises a record reads it, so the ones with the more telling keys stand first.
 DIALECTS = (
-    native, otlp, vllm, mlflow_traces, litellm, langsmith, helicone, langfuse, tensorzero, chats, openai_exports, gateway,
+    *own("tasks.formats"), native, otlp, vllm, mlflow_traces, litellm, langsmith, helicone, langfuse, tensorzero, chats, openai_exports, gateway,
 )  # fmt: skip
 MERGE = {kind: merge for dialect in DIALECTS for kind, merge in getattr(dialect, "MERGE", {}).items()}
 

@@ -20,6 +20,7 @@ import httpx
 import orjson
 
 from tasks.errors import Refused
+from tasks.live.masked import masked
 from tasks.live.workspace import Workspace, write_durably
 
 SEND_S = 15.0
@@ -37,7 +38,11 @@ class Told:
 
 
 def alarm(workspace: Workspace, subject: str, text: str) -> Told:
-    """Keep the alarm, then send it every way that is set. What cannot be sent is told, and does not raise."""
+    """Keep the alarm, then send it every way that is set. What cannot be sent is told, and does not raise.
+
+    The text may be that of any error, so secrets are taken out first.
+    """
+    subject, text = masked(subject), masked(text)
     kept = [*read(workspace), {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "subject": subject, "text": text}]
     _write(workspace, kept)
     told = Told()
@@ -55,6 +60,7 @@ def alarm(workspace: Workspace, subject: str, text: str) -> Told:
 
 def alarm_once(workspace: Workspace, subject: str, text: str) -> Told:
     """The same, but not where the same was said within a day."""
+    subject, text = masked(subject), masked(text)
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - AGAIN_S))
     if any(a["subject"] == subject and a["text"] == text and a["at"] >= since for a in read(workspace)):
         return Told()

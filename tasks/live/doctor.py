@@ -328,7 +328,9 @@ def telemetry(_: Workspace) -> Iterator[Told]:
 def clock(workspace: Workspace) -> Iterator[Told]:
     """What was written last was written before now. Commits of the lake, snapshots and segments carry the time of this machine."""
     newest, what = 0.0, ""
-    for log in workspace.lake.glob("*/_delta_log"):
+    folder = workspace.lake
+    # A bucket's objects carry the time of its own clock.
+    for log in folder.glob("*/_delta_log") if isinstance(folder, Path) else ():
         for path in sorted(log.glob("*.json"))[-1:]:
             for line in path.read_bytes().splitlines()[:1]:
                 at = (orjson.loads(line).get("commitInfo") or {}).get("timestamp", 0) / 1000

@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import TraceState
 from mlflow.exceptions import MlflowException
 
+from tasks.addresses import without_password
 from tasks.errors import Refused
 from tasks.live.capture import capture_chunks, wait_us
 from tasks.live.intake import Account
@@ -119,9 +120,3 @@ def reachable(uri: str) -> None:
         raise Refused(
             f"{uri} does not answer: {e}", f"start it (mlflow server), or check with: curl {uri}/health", 1
         ) from e
-
-
-def without_password(uri: str) -> str:
-    """The address without the user and the password that it may hold: messages and logs repeat it."""
-    scheme, separator, rest = uri.rpartition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -277,6 +277,7 @@ def _overlay(source: Path, directory: Path) -> None:
         if (source / name).is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / name, target)
+            target.chmod(target.stat().st_mode & 0o700)  # as git makes files here, whatever they are in the checkout
         else:
             target.unlink(missing_ok=True)
     _git(directory, "add", "--all")

@@ -111,6 +111,8 @@ class Spool:
 def recover(folder: Path, owner: str = "") -> None:
     """Publish what a process of this owner left behind when it was killed. A last line without an end was never acknowledged."""
     for path in folder.glob(f"{owner}[0-9]*.open"):
+        if path.is_symlink():  # none of ours; what it leads to would be cut
+            continue
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
         os.truncate(path, whole)

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from tasks import params
 from tasks.errors import BUSY, Refused
+from tasks.live.masked import masked
 
 T = TypeVar("T")
 TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of write_durably
@@ -158,7 +159,7 @@ class Workspace:
                 sweep_temporaries(self.state / where)
             note.write_bytes(
                 orjson.dumps(
-                    {"pid": os.getpid(), "host": HOST, "command": " ".join(sys.argv[:3]), "since": time.time()}
+                    {"pid": os.getpid(), "host": HOST, "command": masked(" ".join(sys.argv[:3])), "since": time.time()}
                 )
             )
             yield

@@ -114,8 +114,8 @@ def _run(params: CommandParams, places: Mapping[str, str], log: Path, lock: int)
 
 
 def _started(params: CommandParams, places: Mapping[str, str], out: IO[bytes], lock: int) -> subprocess.Popen[bytes]:
-    # Keys of ours are no business of the program's.
-    inherited = {k: v for k, v in os.environ.items() if not (k.startswith("FLYWHEEL_") and k.endswith("_KEY"))}
+    # Our keys, tokens and addresses with passwords are no business of the program's.
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("FLYWHEEL_")}
     try:
         program = subprocess.Popen(
             params.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,

@@ -3,8 +3,8 @@
 A table of exchanges (columns in `detector.COLUMNS`) in, a table of signals (the noun `Signal`) out:
     signal_id   interaction_id   detector     score   evidence
     sg_81f…     ix_5c0…          ungrounded   0.83    "5 of 6 content words are in no retrieved text: refund, …"
-with a score in (0, 1]; where a detector sees nothing, it gives no row. To add one, append a `Detector` to a family's DETECTORS,
-or write a module with DETECTORS and name it in FAMILIES. docs/detectors.md lists them all.
+with a score in (0, 1]; where a detector sees nothing, it gives no row. To add one, put a file with DETECTORS into tasks/signals/own
+(docs/extend.md). docs/detectors.md lists those that come with the project.
 
 DuckDB is used as a calculator (tasks/calculator.py): over the tables handed in, without access to anything outside.
 """
@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 
 from tasks.calculator import Engine
 from tasks.calculator import calculator as locked_in
+from tasks.errors import Refused
+from tasks.own import own
 from tasks.records import Signal, arrow_schema
 from tasks.signals import answer, behaviour, feedback, formats, grounding, model, operations, retrieval, safety
 from tasks.signals.detector import ANSWER, COLUMNS, USER, Detector
@@ -40,8 +42,20 @@ __all__ = [
     "references",
 ]
 
+
+def _new(detectors: Iterable[Detector]) -> dict[str, Detector]:
+    """By name. Raises Refused where two have one name: what was found could not be told apart."""
+    found: dict[str, Detector] = {}
+    for d in detectors:
+        if d.name in SHIPPED or d.name in found:
+            raise Refused(f"tasks/signals/own: there is a detector {d.name!r} already", "give it another name")
+        found[d.name] = d
+    return found
+
+
 FAMILIES = (feedback, behaviour, answer, formats, grounding, retrieval, safety, operations, model)
-DETECTORS: dict[str, Detector] = {d.name: d for family in FAMILIES for d in family.DETECTORS}
+SHIPPED: dict[str, Detector] = {d.name: d for family in FAMILIES for d in family.DETECTORS}
+DETECTORS = SHIPPED | _new(d for family in own("tasks.signals") for d in family.DETECTORS)
 USER_SIDE = tuple(name for name, d in DETECTORS.items() if d.side == USER)
 ANSWER_SIDE = tuple(name for name, d in DETECTORS.items() if d.side == ANSWER)
 # Evidence that an answer is right; "judge_right" is written by tasks/live/judge.py.

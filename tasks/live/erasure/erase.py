@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from tasks.addresses import without_password
 from tasks.errors import Refused
 from tasks.live import store
 from tasks.live.erasure import databases, exports, litter, mail, objects, proof, raw, tables, told
@@ -271,9 +272,9 @@ def _unpushed(workspace: Workspace, lost: set[str]) -> list[str]:
 
 def _servers(workspace: Workspace) -> list[str]:
     left = []
-    if os.environ.get("PREFECT_API_URL"):
+    if server := os.environ.get("PREFECT_API_URL"):
         left.append(
-            f"the Prefect server at {os.environ['PREFECT_API_URL']} keeps what flows showed, examples of failures among it:"
+            f"the Prefect server at {without_password(server)} keeps what flows showed, examples of failures among it:"
             " delete the artifacts failure-clusters and batch there, or the flow runs"
         )
     if not workspace.tracking_uri.startswith("sqlite"):

@@ -18,9 +18,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.genai.label_schemas import InputCategorical, InputNumeric, InputText
 from mlflow.tracing.client import TracingClient
 
+from tasks.addresses import without_password
 from tasks.errors import Refused
 from tasks.kinds import APPROVED, CHOICE, CHOICES, MAX_TEXT, RANKING, RATING, SPANS, Field, Kind
-from tasks.live.mlflow_server import reachable, without_password
+from tasks.live.mlflow_server import reachable
 
 PAGE = 100
 MOST_OPTIONS, LONGEST_OPTION = 10, 64  # MLflow's limits

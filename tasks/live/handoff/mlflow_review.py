@@ -23,11 +23,11 @@ from typing import Any
 import msgspec
 import orjson
 
+from tasks.addresses import without_password
 from tasks.errors import Refused
 from tasks.kinds import Ask, Kind
 from tasks.live.handoff.mlflow_queues import Item, Queues, Signed, lacks, nothing_chosen
 from tasks.live.handoff.tool import Delivery, Handout, ToolStatus
-from tasks.live.mlflow_server import without_password
 from tasks.live.workspace import Workspace, write_durably
 from tasks.records import canonical, digest
 

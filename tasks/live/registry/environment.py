@@ -21,6 +21,7 @@ from pathlib import Path
 import orjson
 
 from tasks.errors import Refused
+from tasks.live.masked import masked
 from tasks.live.repository import git_bytes
 from tasks.live.workspace import Workspace, write_durably
 from tasks.records import digest
@@ -61,7 +62,7 @@ def watched(workspace: Workspace, stage: str) -> Iterator[Watch]:
         yield watch
         watch.why = ""
     except BaseException as e:
-        watch.why = f"{type(e).__name__}: {e}"
+        watch.why = masked(f"{type(e).__name__}: {e}")
         raise
     finally:
         stop.set()

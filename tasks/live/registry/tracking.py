@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+from tasks.addresses import without_password
 from tasks.live.workspace import Workspace
 
 MODEL = "flywheel-policy"
@@ -97,6 +98,5 @@ def _probe(uri: str) -> None:
 
 def _shown(uri: str, said: str) -> str:
     """Without the password that an address may hold."""
-    scheme, _, rest = uri.rpartition("://")
-    shown = f"{scheme}://{rest.rpartition('@')[2]}"
+    shown = without_password(uri)
     return f"{shown}: {said.replace(uri, shown).strip().splitlines()[0] if said.strip() else 'no answer'}"[:300]

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from tasks.addresses import without_password
 from tasks.errors import BUSY, Refused
 from tasks.live.services import known
 from tasks.live.services.known import FAILING, HEALTHY, STARTING, STOPPED, Known, Running
@@ -229,9 +230,9 @@ def trouble(service: Service) -> str:
         with urllib.request.urlopen(request, timeout=ASK_S) as answer:
             return "" if service.well(answer.read()) else "it is not ready"
     except urllib.error.HTTPError as e:
-        return f"{service.health} answers {e.code}"
+        return f"{without_password(service.health)} answers {e.code}"
     except (OSError, http.client.HTTPException, ValueError) as e:
-        return f"{service.health}: {getattr(e, 'reason', e)}"
+        return f"{without_password(service.health)}: {getattr(e, 'reason', e)}"
 
 
 def listed(found: Known) -> str:

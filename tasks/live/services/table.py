@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from tasks.addresses import without_password
 from tasks.errors import Refused
 from tasks.live.workspace import Workspace
 
@@ -76,7 +77,7 @@ def table(workspace: Workspace, ports: dict[str, int]) -> list[Service]:
     services.append(flywheel("serve", "champion", "/healthz", after=after))
     services.append(
         Service(
-            "deployments", [python, "-m", "flows.deploy", root], prefect.removesuffix("/api") + "/deployments",
+            "deployments", [python, "-m", "flows.deploy", root], without_password(prefect).removesuffix("/api") + "/deployments",
             f"{prefect}/deployments/name/capture/flywheel", ours,
             after="prefect" if not os.environ.get("PREFECT_API_URL") else "", well=_polled,
         )
