@@ -7,8 +7,7 @@ don't come back at once.
 
 # No `from __future__ import annotations` here: Prefect checks the parameters of a deployed flow by its annotations, as types.
 import functools
-import random
-import time
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from prefect.tasks import exponential_backoff
 from flows import annotate, collect, promote, report, retrain, turn, upkeep
 from tasks.errors import BUSY, UNEXPECTED, Refused
 from tasks.live.freeze import new_labels
-from tasks.live.workspace import find, quiet_environment
+from tasks.live.workspace import LOCK_WAIT, find, quiet_environment
 
-WAIT_S = 600.0  # for who holds what this needs: a daily flow must not lose its day to one that takes a minute
-AGAIN_S = (2.0, 10.0)
+WAIT_S = "600"  # for who holds what this needs: a daily flow must not lose its day to one that takes a minute
 
 
 def scheduled(name: str, says: str) -> Callable[[Callable[..., Any]], Any]:
@@ -33,17 +31,13 @@ def scheduled(name: str, says: str) -> Callable[[Callable[..., Any]], Any]:
         @functools.wraps(work)
         def run(*arguments: Any, **named: Any) -> Any:
             quiet_environment()  # a worker's process was not started by our command
-            give_up = time.monotonic() + WAIT_S
-            while True:
-                try:
-                    return work(*arguments, **named)
-                except Refused as e:
-                    if e.exit_code != BUSY:
-                        raise
-                    if time.monotonic() > give_up:
-                        return Completed(name="Skipped", message=e.why)
-                # Not a retry of Prefect's, which would count as a failure in between. Most locks are held for seconds.
-                time.sleep(random.uniform(*AGAIN_S))
+            os.environ.setdefault(LOCK_WAIT, WAIT_S)
+            try:
+                return work(*arguments, **named)
+            except Refused as e:
+                if e.exit_code != BUSY:
+                    raise
+                return Completed(name="Skipped", message=e.why)
 
         return flow(run, name=name, flow_run_name=says)
 

@@ -29,8 +29,8 @@ from tests.visitors import Visitors
 pytestmark = pytest.mark.slow
 SEED, SESSIONS, TURNS = 1, 700, 3
 OFTEN = {
-    "capture": "every 20 seconds", "mine": "every 25 seconds", "send": "every 30 seconds", "receive": "every 60 seconds",
-    "retrain": "every 30 seconds", "watch": "every 2 minutes", "maintain": "",
+    "capture": "every 20 seconds", "mine": "every 30 seconds", "send": "every 30 seconds", "receive": "every 60 seconds",
+    "retrain": "every 40 seconds", "retrain_anyway": "", "watch": "every 2 minutes", "maintain": "",
 }  # fmt: skip
 
 
@@ -41,6 +41,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     for name, often in OFTEN.items():
         text, n = re.subn(rf"(?m)^(  {name}: )(\"[^\"]*\"|every \d+ \w+)", rf'\g<1>"{often}"', text)
         assert n == 1, name
+    # A retraining on the first sixty answers of a batch would be judged on a handful of prompts.
+    text, n = re.subn(r"min_new_labels: \d+", "min_new_labels: 220", text)
+    assert n == 1
     (made.root / "params.yaml").write_text(text, encoding="utf-8")
     git(made.root, "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qam", "often")
     yield made
@@ -155,7 +158,7 @@ def test_down_ends_everything_also_what_a_killed_supervisor_left(place: Workspac
     assert "nothing was running" in flywheel("down", "--workspace", place.root).out
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = 400) -> Any:
+def until(true: Callable[[], Any], what: str, seconds: float = 600) -> Any:
     end = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < end, f"it never came true that {what}"

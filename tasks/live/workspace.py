@@ -32,6 +32,7 @@ TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of write_durably
 LEFT_IN = {"capture": ("../data/raw",), "lake": ("../data/raw/answers",), "snapshot": ("../data/reports",)}
 MARK = ".flywheel"
 HOST = platform.node()
+LOCK_WAIT = "FLYWHEEL_LOCK_WAIT"
 
 # Nothing that the loop starts may phone home, and no dependency may hold a flow up to do so.
 ENVIRONMENT = {
@@ -142,16 +143,17 @@ class Workspace:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold one of the workspace's locks ('capture', 'lake' or 'snapshot'), or refuse at once and name who holds it.
+        """Hold one of the workspace's locks ('capture', 'lake' or 'snapshot'), or refuse and name who holds it: at once, or
+        after FLYWHEEL_LOCK_WAIT seconds.
 
         The lock is the kernel's, so that a killed process frees it; the note beside it is only for people.
         """
         folder = self.state / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         note = folder / f"{name}.json"
-        lock = FileLock(folder / f"{name}.lock", timeout=0, thread_local=False)
+        lock = FileLock(folder / f"{name}.lock", timeout=float(os.environ.get(LOCK_WAIT) or 0), thread_local=False)
         try:
-            lock.acquire()
+            lock.acquire(poll_interval=0.2)
         except Timeout:
             raise Refused(_busy(name, note), "wait for it to end, or stop that process", BUSY) from None
         try:
