@@ -32,7 +32,7 @@ EVERY_S = 1.0  # between two looks at the services while one of them is not well
 CALM_S = 5.0  # and while all are
 ASK_S = 5.0  # for a service to say that it is well
 SLOW_START_S = 300.0  # an empty database is migrated first, on a laptop that does other things
-PATIENCE = 6  # looks without an answer, before a service that lives but does not answer is started again
+SILENT_S = 180.0  # without an answer, and a service that lives is started again; a busy machine is no reason to
 GRACE_S = 25.0  # for a service to end by itself
 LONGEST_PAUSE_S = 60.0
 LOG_BYTES = 20_000_000  # a log that is longer is set aside at the next start, once
@@ -44,7 +44,7 @@ class Watched:
     child: subprocess.Popen[bytes] | None = None
     began: float = 0.0
     again_at: float = 0.0
-    unanswered: int = 0
+    silent_since: float = 0.0
 
 
 class Supervisor:
@@ -109,14 +109,14 @@ class Supervisor:
         if not why:
             if running.state != HEALTHY:
                 self.say(f"{name} is up: {running.url}")
-            running.state, running.why, watched.unanswered = HEALTHY, "", 0
+            running.state, running.why, watched.silent_since = HEALTHY, "", 0.0
             return
         running.why = why
         if running.state == STARTING and now - watched.began < SLOW_START_S:
             return
         running.state = FAILING
-        watched.unanswered += 1
-        if watched.unanswered >= PATIENCE:
+        watched.silent_since = watched.silent_since or now
+        if now - watched.silent_since >= SILENT_S:
             end(child.pid, child)
             self._died(name, watched, f"it did not answer: {why}")
 
@@ -131,7 +131,7 @@ class Supervisor:
                 watched.service.command, cwd=self.workspace.state, env=environment, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        watched.began, watched.again_at, watched.unanswered = time.monotonic(), 0.0, 0
+        watched.began, watched.again_at, watched.silent_since = time.monotonic(), 0.0, 0.0
         running.pid, running.state = watched.child.pid, STARTING
         with contextlib.suppress(psutil.Error):
             running.started = psutil.Process(running.pid).create_time()
