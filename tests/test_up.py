@@ -27,7 +27,7 @@ from tests.conftest import ROOT, flywheel, git
 from tests.visitors import Visitors
 
 pytestmark = pytest.mark.slow
-SEED, SESSIONS, TURNS = 1, 700, 3
+SEED, SESSIONS, TURNS = 1, 1150, 3
 OFTEN = {
     "capture": "every 20 seconds", "mine": "every 30 seconds", "send": "every 30 seconds", "receive": "every 60 seconds",
     "retrain": "every 40 seconds", "retrain_anyway": "", "watch": "every 2 minutes", "maintain": "",
@@ -41,8 +41,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     for name, often in OFTEN.items():
         text, n = re.subn(rf"(?m)^(  {name}: )(\"[^\"]*\"|every \d+ \w+)", rf'\g<1>"{often}"', text)
         assert n == 1, name
-    # A retraining on the first sixty answers of a batch would be judged on a handful of prompts.
-    text, n = re.subn(r"min_new_labels: \d+", "min_new_labels: 220", text)
+    # A retraining on the first of a batch's answers would be judged on a handful of prompts.
+    text, n = re.subn(r"min_new_labels: \d+", "min_new_labels: 275", text)
     assert n == 1
     (made.root / "params.yaml").write_text(text, encoding="utf-8")
     git(made.root, "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qam", "often")
