@@ -78,7 +78,7 @@ def test_every_part_of_the_table_has_its_example():
 
 def test_its_tests_pass_in_a_project_that_has_its_parts(extended: Path):
     tests = {path: text for path, _, text in FILES if path.startswith("tests/")}
-    told = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], extended, extended)
+    told = run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests], extended, extended)
     assert f"{sum(text.count('def test_') for text in tests.values())} passed" in told, told[-2000:]
 
 
