@@ -601,7 +601,7 @@ def test_what_a_process_that_died_half_wrote_goes_and_what_one_writes_now_stays(
     (small.data / "lake.rebuilt" / "rows").write_bytes(b"mine, and half written too")
     (small.lake / "interactions" / ".uncommitted-1.parquet").write_bytes(b"mine, and half written too")
     assert erase(small, Wish(user="u-1")).hits == 0
-    assert not dead.exists() and alive.exists() and holding(["half written"], small.root) == []
+    assert not dead.exists() and alive.exists() and holding(["half written too"], small.root) == []
 
 
 def test_a_table_is_written_anew_where_they_are_and_nowhere_else(small: Workspace):
