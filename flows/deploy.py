@@ -189,14 +189,19 @@ def failures(alarm_id: Any) -> Automation:
                 source="selected",
                 deployment_id=alarm_id,
                 parameters={
-                    "about": "{{ flow_run.name }}",
-                    "state": "{{ flow_run.state.name }}",
-                    "message": "{{ flow_run.state.message }}",
-                    "link": "{{ flow_run|ui_url }}",
+                    "about": _filled_in("{{ flow_run.name }}"),
+                    "state": _filled_in("{{ flow_run.state.name }}"),
+                    "message": _filled_in("{{ flow_run.state.message }}"),
+                    "run": _filled_in("{{ flow_run.id }}"),
                 },
             )
         ],
     )
+
+
+def _filled_in(template: str) -> dict[str, str]:
+    """A text that the server fills in. Said so: a bare "{{ … }}" it would take for JSON."""
+    return {"__prefect_kind": "jinja", "template": template}
 
 
 def set_paused(name: str | None, paused: bool) -> list[str]:

@@ -109,6 +109,8 @@ def maintain(workspace: Path) -> None:
 
 
 @scheduled("alarm", "alarm: {about} {state}")
-def alarm(workspace: Path, about: str, state: str, message: str = "", link: str = "") -> None:
-    """Tell the people who look after the loop that a flow run failed or died."""
+def alarm(workspace: Path, about: str, state: str, message: str = "", run: str = "") -> None:
+    """Tell the people who look after the loop that a flow run failed or died. `run`: its id."""
+    pages = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+    link = f"{pages}/runs/flow-run/{run}" if pages and run else ""
     upkeep.tell_people(workspace, f"{about} {state.lower()}", f"{message}\n{link}".strip())
