@@ -42,7 +42,9 @@ AT_ONCE = 4  # flow runs of one workspace; each is a process of 200 MB and more
 HEARTBEAT_S = 30
 DEAD_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
 FOR_WORKERS = ENVIRONMENT | {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
-TERMINAL = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Skipped")}
+# What comes after the last sign of life: the end, or a question to a person, for which a run waits without a process.
+AT_REST = ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Skipped", "Suspended", "Paused")
+RESTS = {f"prefect.flow-run.{state}" for state in AT_REST}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +156,8 @@ def zombies() -> Automation:
     """A flow run whose process died together with whoever started it stays Running for ever, and holds its place; so Prefect's own
     documentation, and it did when it was tried. The server sees that its heartbeats have stopped."""
     trigger = EventTrigger(
-        after={"prefect.flow-run.heartbeat"},
-        expect={"prefect.flow-run.heartbeat", *TERMINAL},
+        after={"prefect.flow-run.Running", "prefect.flow-run.heartbeat"},  # it may die before its first
+        expect={"prefect.flow-run.heartbeat", *RESTS},
         match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
