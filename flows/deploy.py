@@ -12,7 +12,7 @@ downtime the late runs begin at once, the first does the work, and the others ar
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from tasks.live.workspace import ENVIRONMENT, Workspace, find, quiet_environment
 
 NAME = "flywheel"  # of each deployment: "capture/flywheel"
 WATCHED = "flywheel"  # tag of the flows whose failure is told
+OURS = ResourceSpecification({"prefect.resource.id": [f"prefect.tag.{WATCHED}"], "prefect.resource.role": ["tag"]})
 AT_ONCE = 4  # flow runs of one workspace; each is a process of 200 MB and more
 HEARTBEAT_S = 30
 DEAD_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
@@ -115,8 +116,9 @@ def _schedule(name: str, params: ScheduleParams, parameters: dict[str, Any]) -> 
 
 def serve_here(workspace: Workspace) -> None:
     """Run the deployments from this process until it is told to end. Their schedules stay on: what is missed is made up."""
-    ready(workspace)
-    serve(*deployments(workspace), pause_on_shutdown=False, print_starting_message=False, limit=AT_ONCE)
+    made = list(deployments(workspace))
+    automate(next(d for d in made if d.flow_name == scheduled.alarm.name).apply())
+    serve(*made, pause_on_shutdown=False, print_starting_message=False, limit=AT_ONCE)
 
 
 def deploy_to(workspace: Workspace, pool: str) -> list[str]:
@@ -128,20 +130,17 @@ def deploy_to(workspace: Workspace, pool: str) -> list[str]:
             client.read_work_pool(pool)
         except ObjectNotFound:
             client.create_work_pool(WorkPoolCreate(name=pool, type="process", concurrency_limit=AT_ONCE))
-    made = list(deployments(workspace))
-    for deployment in made:
+    made = {}
+    for deployment in deployments(workspace):
         deployment.job_variables = {"env": FOR_WORKERS}
-        deployment.apply(work_pool_name=pool)
-    ready(workspace)
-    return [f"{d.flow_name}/{d.name}" for d in made]
+        made[deployment.flow_name] = deployment.apply(work_pool_name=pool)
+    automate(made[scheduled.alarm.name])
+    return [f"{name}/{NAME}" for name in made]
 
 
-def ready(workspace: Workspace) -> None:
+def automate(alarm_id: Any) -> None:
     """The automations that belong to the deployments, made or brought up to date."""
     with get_client(sync_client=True) as client:
-        alarm = next((d for d in deployments(workspace) if d.flow_name == scheduled.alarm.name), None)
-        assert alarm is not None
-        alarm_id = alarm.apply()
         known = {a.name: a for a in client.read_automations()}
     for wanted in (zombies(), failures(alarm_id)):
         before = known.get(wanted.name)
@@ -159,6 +158,8 @@ def zombies() -> Automation:
         after={"prefect.flow-run.Running", "prefect.flow-run.heartbeat"},  # it may die before its first
         expect={"prefect.flow-run.heartbeat", *RESTS},
         match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+        # Others on the server, and our own commands at a terminal, send heartbeats at another pace, or none.
+        match_related=OURS,
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,
@@ -179,9 +180,7 @@ def failures(alarm_id: Any) -> Automation:
         trigger=EventTrigger(
             expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-            match_related=ResourceSpecification(
-                {"prefect.resource.id": [f"prefect.tag.{WATCHED}"], "prefect.resource.role": ["tag"]}
-            ),
+            match_related=OURS,
             posture=Posture.Reactive,
             threshold=1,
             within=timedelta(0),
@@ -270,5 +269,3 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
-
-assert {f.name for f in fields(ScheduleParams)} >= {name for d in DEPLOYMENTS for name in d.due}

@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import get_run_logger, task
 
 from flows import artifacts
-from tasks.live import alarms, live_champion
+from tasks.live import alarms, live_champion, maintenance
 from tasks.live.workspace import find
 
 
@@ -23,9 +23,8 @@ def watch_champion(workspace: Path) -> live_champion.Live:
 
 @task(name="maintain", task_run_name="maintain")
 def maintain_workspace(workspace: Path) -> None:
-    from tasks.live.maintenance import maintain
-
-    maintain(find(workspace))
+    done = maintenance.maintain(find(workspace))
+    get_run_logger().info("maintained: %s", done)
 
 
 @task(name="tell", task_run_name="tell people")

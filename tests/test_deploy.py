@@ -56,6 +56,21 @@ def test_what_must_not_overlap_runs_once_at_a_time_and_a_second_run_is_cancelled
             assert (d.concurrency_limit, d.concurrency_options.collision_strategy.value) == (1, "CANCEL_NEW"), d.flow_name
 
 
+def test_every_schedule_of_the_settings_is_one_of_a_flow():
+    from dataclasses import fields
+
+    from flows.deploy import DEPLOYMENTS
+    from tasks.live.schedule import ScheduleParams
+
+    assert {f.name for f in fields(ScheduleParams)} == {name for d in DEPLOYMENTS for name in d.due} | {"timezone"}
+
+
+def test_only_scheduled_runs_of_ours_are_taken_for_dead():
+    from flows.deploy import zombies
+
+    assert zombies().trigger.match_related["prefect.resource.id"] == ["prefect.tag.flywheel"]
+
+
 def test_every_flow_run_has_a_name_that_reads_as_a_sentence(tmp_path: Path):
     from flows.deploy import DEPLOYMENTS
 

@@ -53,7 +53,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 @pytest.fixture(scope="module")
 def up(place: Workspace) -> dict[str, str]:
     """The addresses of what `flywheel up` started."""
-    # Two ports are taken already: by whom is not known.
     done = flywheel("up", "--json", "--workspace", place.root)
     assert done.code == 0, done.err
     return {name: s["url"] for name, s in done.document()["services"].items()}

@@ -12,15 +12,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import orjson
 from scipy.stats import binomtest, fisher_exact
 
 from tasks.live.feedback import RESOLVED, query
 from tasks.live.lake import Lake
 from tasks.live.registry import journal
+from tasks.live.status import decided
 from tasks.live.taxonomy import alarmed
 from tasks.live.workspace import Workspace
 from tasks.metrics import FeedbackParams, metrics
+from tasks.sequential import BREACH
 
 DAYS = 28  # of traffic that is looked at
 VERSIONS = 5  # the newest
@@ -94,9 +95,7 @@ def _worse(versions: list[Version]) -> list[str]:
 
 def _breached(workspace: Workspace) -> list[str]:
     """What `flywheel serve` took back by itself."""
-    path = workspace.state / "serve" / "decisions.jsonl"
-    made = path.read_bytes().splitlines() if path.is_file() else []
-    newest = orjson.loads(made[-1]) if made else None
-    if not newest or newest["decision"] != "breach":
+    newest = decided(workspace)
+    if not newest or newest["decision"] != BREACH:
         return []
     return [f"version {newest['newer']['version']} was worse for users ({newest['reason']}); it was taken back {newest['at'][:10]}"]

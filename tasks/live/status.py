@@ -66,7 +66,7 @@ def read(workspace: Workspace) -> dict[str, Any]:
         "registry": registry.pending(workspace),
         "approval": asdict(asked) if (asked := registry.open_question(workspace)) else None,
         "verdict": {"decision": verdict["decision"], "reasons": verdict["reasons"]} if verdict else None,
-        "serving": _decided(workspace),
+        "serving": decided(workspace),
         "erasures": _erasures(workspace, newest.tag if newest else ""),
         "busy": {p.stem: orjson.loads(p.read_bytes()) for p in locks},
     }
@@ -123,7 +123,7 @@ def as_text(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _decided(workspace: Workspace) -> dict[str, Any] | None:
+def decided(workspace: Workspace) -> dict[str, Any] | None:
     """What `flywheel serve` decided last on its users' evidence (live/serving/decisions.py)."""
     path = workspace.state / "serve" / "decisions.jsonl"
     made = path.read_bytes().splitlines() if path.is_file() else []

@@ -60,7 +60,6 @@ class Supervisor:
         for name, w in self.watched.items():
             self.known.services[name] = Running(0, 0.0, w.service.url, str(folder / f"{name}.log"))
         self._ending = False
-        self._written = b""
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
