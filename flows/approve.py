@@ -17,7 +17,7 @@ from pydantic import Field
 
 from flows import gate
 from tasks.errors import Refused
-from tasks.live import registry, services, snapshot
+from tasks.live import registry, snapshot
 from tasks.live.workspace import Workspace, find, quiet_environment
 
 DEPLOYMENT = "flywheel"
@@ -62,8 +62,7 @@ def approve(workspace: Path, snapshot: str = "") -> str:
 def question_text(place: Workspace, asked: registry.Asked) -> str:
     """What stands above the form, in Markdown: all that it takes to decide."""
     verdict = snapshot.report_at(place, asked.snapshot, "verdict")
-    url = services.addresses(place)
-    model = f"{url['mlflow']}/#/models/flywheel-policy/versions/{asked.version}" if "mlflow" in url else ""
+    model = registry.page(place, asked.version)
     lines = [
         f"**May version {asked.version} of `{asked.snapshot}` become champion?** The gate says:",
         "",

@@ -226,11 +226,11 @@ def changed(tag: str, entry: str) -> None:
     create_markdown_artifact(key="data-diff", markdown=f"**{tag}**\n\n{entry}", description=description)
 
 
-def links(tag: str, commit: str, version: str, url: dict[str, str]) -> None:
-    """Where to look further: the snapshot, its model in MLflow, the page where people answer."""
+def links(tag: str, commit: str, version: str, model: str, url: dict[str, str]) -> None:
+    """Where to look further: the snapshot, its model in MLflow (`model`: its page), the page where people answer."""
     lines = [f"- snapshot `{tag}`, commit `{commit[:12]}`: `flywheel dossier {tag}`, `flywheel report {tag}`"]
-    if "mlflow" in url and version:
-        lines.append(f"- its model in MLflow: [version {version}]({url['mlflow']}/#/models/flywheel-policy/versions/{version})")
+    if model:
+        lines.append(f"- its model in MLflow: [version {version}]({model})")
     else:
         lines.append(f"- its model: version {version or 'not recorded yet'}")
     pages = {"review": "where people answer", "champion": "the champion's endpoint"}

@@ -103,7 +103,8 @@ def retrain(workspace: Path, force: bool = False) -> Retrained | None:
             if published is None or not owed:
                 return None
         version = record_model(workspace, published)
-        artifacts.links(published.tag, published.commit, version, services.addresses(place))
+        page = registry.page(place, version)
+        artifacts.links(published.tag, published.commit, version, page, services.addresses(place))
         verdict = snapshot.report_at(place, published.commit, "verdict")
         pending = "" if version else registry.pending(place)["why"]
         return Retrained(published.tag, version, verdict["decision"], verdict["reasons"], published.new, pending)

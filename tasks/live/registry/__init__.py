@@ -15,6 +15,7 @@ from tasks.live.registry.models import (
     forget_rows,
     is_recorded,
     mark,
+    page,
     pending,
     record,
     trained,
@@ -35,6 +36,6 @@ from tasks.live.registry.promotion import (
 
 __all__ = [
     "ERASED", "Approval", "Asked", "Promoted", "Registered", "challenger", "champion", "decline", "forget_rows", "history",
-    "is_recorded", "mark", "open_question", "pending", "promote", "promotion_is_due", "record", "rollback", "settle", "trained",
-    "user", "versions", "watched",
+    "is_recorded", "mark", "open_question", "page", "pending", "promote", "promotion_is_due", "record", "rollback", "settle",
+    "trained", "user", "versions", "watched",
 ]  # fmt: skip

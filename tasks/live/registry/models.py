@@ -14,6 +14,7 @@ from typing import Any
 from tasks.errors import Refused
 from tasks.live.registry import environment, files, journal, mirror
 from tasks.live.registry.journal import BASE, FIRST, RECORDED, Entry, Journal
+from tasks.live.services.known import addresses
 from tasks.live.snapshot import Snapshot, report, report_at
 from tasks.live.workspace import Workspace
 
@@ -73,6 +74,14 @@ def pending(workspace: Workspace) -> dict[str, Any]:
     now = journal.read(workspace)
     behind = [e.action for e in now.unmirrored()]
     return {"snapshots": [s.tag for s in mirror.owed(workspace)], "changes": behind, "why": mirror.trouble(workspace)}
+
+
+def page(workspace: Workspace, version: str) -> str:
+    """The address of a model version in MLflow's pages; '' where nobody serves them, or MLflow has no such version yet."""
+    from tasks.live.registry.tracking import MODEL
+
+    served = addresses(workspace).get("mlflow", "")
+    return f"{served}/#/models/{MODEL}/versions/{version}" if served and version else ""
 
 
 def versions(workspace: Workspace) -> list[dict[str, Any]]:

@@ -60,7 +60,9 @@ def read(workspace: Workspace) -> Known | None:
 
 
 def write(workspace: Workspace, known: Known) -> None:
-    write_durably(place(workspace), orjson.dumps(asdict(known), option=orjson.OPT_INDENT_2))
+    """Nothing is written where nothing has changed: the supervisor looks every few seconds, for weeks."""
+    if read(workspace) != known:
+        write_durably(place(workspace), orjson.dumps(asdict(known), option=orjson.OPT_INDENT_2))
 
 
 def alive(one: Known | Running) -> bool:
