@@ -94,3 +94,27 @@ def test_the_operators_page_names_every_flow_and_every_artifact():
     code = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "flows").glob("*.py"))
     for key in set(re.findall(r'key="([a-z-]+)"', code)) | {"captured", "received"}:
         assert f"`{key}`" in page, key
+
+
+def test_every_deployment_is_given_to_the_pool_and_deployed_twice_is_as_once(tmp_path: Path, prefect_server: str):
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.deploy import DEPLOYMENTS, deploy_to
+
+    never = ("capture", "mine", "send", "receive", "retrain", "retrain_anyway", "watch", "maintain")
+    place = workspace(tmp_path, **dict.fromkeys(never, ""))
+    with temporary_settings({PREFECT_API_URL: prefect_server}), get_client(sync_client=True) as client:
+        deploy_to(place, "a-pool-of-this-test")
+        names = deploy_to(place, "a-pool-of-this-test")
+        assert len(names) == len(DEPLOYMENTS)
+        found = {name: client.read_deployment_by_name(name) for name in names}
+        assert {d.work_pool_name for d in found.values()} == {"a-pool-of-this-test"}
+        mine = [a for a in client.read_automations() if a.name.startswith("flywheel: ")]
+        assert len(mine) == 2
+        (tells,) = [a for a in mine if "told" in a.name]
+        assert tells.actions[0].deployment_id == found["alarm/flywheel"].id
+        for d in found.values():
+            client.delete_deployment(d.id)
+        for a in mine:
+            client.delete_automation(a.id)
