@@ -126,7 +126,7 @@ def _key_in_a_table(place: Workspace) -> None:
 def _unnamed(place: Workspace) -> None:
     """As a process leaves it that dies between a file's name and its commit."""
     file = next((place.lake / "members").glob("*.parquet"))
-    shutil.copy(file, file.with_name("0-left.parquet"))
+    shutil.copy(file, file.with_name(f"0_{file.name}"))
 
 
 def _touch(name: str) -> Callable[[Workspace], None]:

@@ -18,7 +18,7 @@ from tasks.live.serving.lineup import LineUp
 from tasks.live.serving.model import Model
 from tasks.live.serving.params import ServeParams
 from tasks.live.serving.trial import CANARY, HOLDBACK, NEWER, Trial
-from tasks.live.status import _decided
+from tasks.live.status import decided
 from tasks.live.workspace import Workspace
 from tasks.policy.answers import AnswersPolicy
 from tests.handmade import TEXT, workspace
@@ -203,7 +203,7 @@ def test_a_worse_challenger_is_taken_back_and_never_comes_again(place, models):
     assert made.trial is None and made.challenger is None
     (done,) = decisions(made.folder)
     assert (done.trial, done.decision, done.newer["version"]) == ("canary", "breach", "2")
-    told = _decided(place)
+    told = decided(place)
     assert told["decision"] == "breach" and told["reason"] == done.reason, "flywheel status shows it"
     assert done.evidence["low"] > 0 and done.evidence["newer_bad"] > 0 and "valid at every look" in done.reason
     assert [m.version for m in made.to_mark] == ["2"]

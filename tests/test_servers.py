@@ -28,7 +28,7 @@ from demo.company import Company
 from demo.knowledge import approved_answers, load_knowledge
 from demo.play import response_ids
 from tasks.live import registry, snapshot
-from tasks.live.lake import TABLES, Lake
+from tasks.live.lake import Lake
 from tasks.live.repository import COMMITTER
 from tasks.live.workspace import Workspace
 from tasks.policy import load
@@ -172,13 +172,21 @@ def host_of(net: Network, run: str) -> int:
     return wait_for(found, f"a process of flow run {run}")[0]
 
 
-def rows(lake: Lake) -> dict[str, list]:
-    """Every row of every table, without when it came and in which segment it lies."""
-    clock = "('raw_segment', 'raw_line', 'received', 'due', 'ts')"
-    return {
-        table: lake.query(f"SELECT COLUMNS(c -> c NOT IN {clock}) FROM {table} ORDER BY ALL").to_pylist()
-        for table in TABLES
-    }
+def rows(place: Workspace) -> dict[str, list]:
+    """Every row of every table, without when it came and in which segment it lies.
+
+    Read by a process of its own, which is inside the network as a whole: Delta's client keeps threads, and those that another
+    module of tests made in this process are outside.
+    """
+    read = f"""
+import orjson, sys
+from tasks.live.lake import Lake
+clock = "('raw_segment', 'raw_line', 'received', 'due', 'ts')"
+query = f"SELECT COLUMNS(c -> c NOT IN {{clock}}) FROM {{{{}}}} ORDER BY ALL"
+found = {{table: Lake({str(place.lake)!r}).query(query.format(table)).to_pylist() for table in TABLES}}
+sys.stdout.buffer.write(orjson.dumps(found))
+"""
+    return json.loads(subprocess.run([sys.executable, "-c", read], cwd=ROOT, check=True, capture_output=True).stdout)
 
 
 def test_a_turn_whose_host_is_lost_is_taken_up_by_the_other_and_ends_as_if_nothing_had_been(
@@ -200,7 +208,7 @@ def test_a_turn_whose_host_is_lost_is_taken_up_by_the_other_and_ends_as_if_nothi
         )  # fmt: skip
     ended(api, begin(api), tmp_path)
     assert not (place.data / "lake").exists() and s3_objects(running_servers.store, "lake")
-    before = rows(Lake(place.lake))
+    before = rows(place)
     assert before["asks"] and not before["annotations"]
 
     shutil.copytree(undisturbed.answers, place.answers, dirs_exist_ok=True)
@@ -216,7 +224,7 @@ def test_a_turn_whose_host_is_lost_is_taken_up_by_the_other_and_ends_as_if_nothi
     post(api, f"flow_runs/{lost}/set_state", {"state": {"type": "CRASHED", "message": "no heartbeat"}, "force": True})
     ended(api, begin(api), tmp_path)
 
-    assert rows(Lake(place.lake)) == rows(Lake(undisturbed.lake)), "nothing lost, nothing doubled"
+    assert rows(place) == rows(undisturbed), "nothing lost, nothing doubled"
     tags = git(place.root, "tag", "--list", "snapshot-*")
     with without(monkeypatch, environment):
         assert tags and tags == git(undisturbed.root, "tag", "--list", "snapshot-*")

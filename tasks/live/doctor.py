@@ -305,6 +305,8 @@ def locks(workspace: Workspace) -> Iterator[Told]:
         try:
             held = orjson.loads(note.read_bytes())
             pid, since, command = int(held["pid"]), float(held["since"]), held["command"]
+        except FileNotFoundError:  # released this moment
+            continue
         except (ValueError, KeyError, TypeError):
             yield warning(f"{name} is torn: the process that wrote it died", f"rm {name}")
             continue

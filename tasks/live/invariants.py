@@ -260,7 +260,7 @@ def orphans(workspace: Workspace) -> Iterator[Finding]:
             yield warning("orphan", why, "the next run that writes there sweeps it")
         if unnamed:
             yield warning("orphan", f"{len(unnamed)} files of {table} are named by no version of it: {_few(unnamed)}",
-                "delete them while no flow runs; no row of the lake is in them")  # fmt: skip
+                "the next run that writes there sweeps them, or the nightly vacuum; no row of the lake is in them")  # fmt: skip
     for path in [
         *litter(workspace),
         *(workspace.data / name for name in UNFINISHED if (workspace.data / name).exists()),

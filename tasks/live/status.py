@@ -25,7 +25,6 @@ def read(workspace: Workspace) -> dict[str, Any]:
     lake = Lake(workspace.lake)
     newest = snapshot.last(workspace)
     verdict = snapshot.report_at(workspace, newest.commit, "verdict") if newest else None
-    locks = sorted((workspace.state / "locks").glob("*.json"))
     patience = int(workspace.params("feedback", FeedbackParams).unresolved_days * DAY_US)
     return {
         "workspace": str(workspace.root),
@@ -68,7 +67,7 @@ def read(workspace: Workspace) -> dict[str, Any]:
         "verdict": {"decision": verdict["decision"], "reasons": verdict["reasons"]} if verdict else None,
         "serving": decided(workspace),
         "erasures": _erasures(workspace, newest.tag if newest else ""),
-        "busy": {p.stem: orjson.loads(p.read_bytes()) for p in locks},
+        "busy": workspace.locked(),
     }
 
 

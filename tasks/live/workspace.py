@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from filelock import FileLock, Timeout
@@ -168,6 +168,15 @@ class Workspace:
         finally:
             note.unlink(missing_ok=True)
             lock.release()
+
+
+    def locked(self) -> dict[str, dict[str, Any]]:
+        """Who holds which lock: name -> pid, host, command, since (seconds since 1970)."""
+        found = {}
+        for note in sorted((self.state / "locks").glob("*.json")):
+            with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError):  # released, or being written, this moment
+                found[note.stem] = orjson.loads(note.read_bytes())
+        return found
 
 
 def _busy(name: str, note: Path) -> str:

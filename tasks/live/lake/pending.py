@@ -6,12 +6,13 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.fs import FileInfo
 
 from tasks.live.lake.folder import Folder, Made
 from tasks.live.lake.tables import CODEC, LEVEL, TABLES, UNDER_LAKE, UNLIKE_COLUMNS
@@ -19,12 +20,18 @@ from tasks.live.workspace import HOST, Workspace, runs
 from tasks.records import arrow_schema
 
 UNCOMMITTED = ".uncommitted-"
+# Named by us: by host and process. What Delta writes when it joins files is left to `vacuum`.
+OURS = re.compile(rf"(?:{re.escape(UNCOMMITTED)})?(\w*)\.(\d+)-[0-9a-f-]{{36}}\.parquet")
 HERE = re.sub(r"[^A-Za-z0-9]", "_", HOST)  # whose process ids can be asked after
 DAY_S = 86_400.0  # after which nobody writes on a file any more, on whatever machine
 
 
 class Pending:
-    """What is written and never committed (the process died) is a file that no table names; `sweep` removes it."""
+    """What is written and never committed (the process died) is a file that no table names; `sweep` removes it.
+
+    A file's name tells whose it is, before and after it is whole: whoever died between giving it its name and the commit that
+    names it left a file that looks like any other.
+    """
 
     def __init__(self, lake: Path | str, table: str):
         self.folder = Folder(lake, table)
@@ -39,8 +46,8 @@ class Pending:
             return
         if self._writer is None:
             self.folder.make()
-            self._name = f"{uuid.uuid4()}.parquet"
-            self._half = f"{UNCOMMITTED}{HERE}.{os.getpid()}-{self._name}"
+            self._name = f"{HERE}.{os.getpid()}-{uuid.uuid4()}.parquet"
+            self._half = UNCOMMITTED + self._name
             self._sink = self.folder.files.open_output_stream(self._half)
             self._writer = pq.ParquetWriter(
                 self._sink, self.schema, compression=CODEC, compression_level=LEVEL, use_dictionary=self.like,
@@ -77,17 +84,29 @@ def writing(workspace: Workspace) -> Iterator[None]:
 def sweep(lake: Path | str, tables: Iterable[str], dead_only: bool = False, older_than_s: float = 0) -> int:
     """Remove what a process that died wrote and did not commit; returns how many files. For who alone writes these tables; with
     `dead_only` for others too: what processes that run have begun stays (of another machine's, what is younger than a day)."""
-    gone = 0
+    gone, now = 0, time.time()
     for table in tables:
         folder = Folder(lake, table)
-        for left in folder.all_files():
-            age = time.time() - left.mtime_ns / 1e9
-            if left.base_name.startswith(UNCOMMITTED) and age >= older_than_s and not (dead_only and _alive(left.base_name, age)):
-                folder.files.delete_file(left.path)
-                gone += 1
+        left = [
+            file for file in folder.all_files()
+            if OURS.match(file.base_name) and (age := now - file.mtime_ns / 1e9) >= older_than_s
+            and not (dead_only and _alive(file.base_name, age))
+        ]  # fmt: skip
+        left = _unnamed(_unnamed(left, folder.names), folder.ever_named)
+        for file in left:
+            folder.files.delete_file(file.path)
+        gone += len(left)
     return gone
 
 
+def _unnamed(files: list[FileInfo], named: Callable[[], Iterable[str]]) -> list[FileInfo]:
+    """Without those that are named; nothing is read where none can be."""
+    if all(f.base_name.startswith(UNCOMMITTED) for f in files):
+        return files
+    found = set(named())
+    return [f for f in files if f.base_name not in found]
+
+
 def _alive(name: str, age: float) -> bool:
-    host, _, rest = name.removeprefix(UNCOMMITTED).partition(".")
-    return runs(rest.partition("-")[0]) if host == HERE else age < DAY_S
+    host, pid = OURS.match(name).groups()
+    return runs(pid) if host == HERE else age < DAY_S
