@@ -43,7 +43,8 @@ def send_batch(workspace: Path) -> send.Batch | None:
     batch = send.send(place)
     if batch is not None:
         artifacts.batch(batch)
-        artifacts.clusters(*taxonomy.newest(place))
+        clusters, alarms = taxonomy.newest(place)
+        artifacts.clusters(clusters, alarms, taxonomy.turns(place, [c.row.cluster_id for c in clusters]))
         artifacts.drift(drifts(place))
     return batch
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import get_run_logger
 from prefect.artifacts import (
+    create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
@@ -15,7 +16,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows import gate
+from flows import gate, plots
 from flows.people import annotator_row, audited_text, money, reliability_text, share
 from tasks.drift import Drift
 from tasks.earning import STOPPED, WORTHLESS
@@ -29,6 +30,7 @@ from tasks.live.mining import Mined
 from tasks.live.quality import Quality
 from tasks.live.registry.journal import Entry
 from tasks.live.taxonomy import Shown
+from tasks.records import Cluster
 
 
 def account(key: str, title: str, counted: Account) -> None:
@@ -103,8 +105,9 @@ def people(followed: FollowUp, found: Quality) -> None:
     create_table_artifact(key="guideline-debugger", table=rows, description=description)
 
 
-def clusters(found: list[Shown], alarms: list[str]) -> None:
-    """The living taxonomy of failures: the commonest first, with its state and what it rests on."""
+def clusters(found: list[Shown], alarms: list[str], turns: Sequence[Cluster]) -> None:
+    """The living taxonomy of failures: the commonest first, with its state and what it rests on. `turns`: each of them in every
+    turn so far."""
     if not found:
         return
     rows = [
@@ -124,6 +127,7 @@ def clusters(found: list[Shown], alarms: list[str]) -> None:
         get_run_logger().warning("%s", text)
     description = "Failures that look alike" + "".join(f" · ALARM: {text}" for text in alarms)
     create_table_artifact(key="failure-clusters", table=rows, description=description)
+    _picture("failure-clusters-plot", plots.clusters(turns), "How the share of the commonest failures moved")
 
 
 def drift(found: list[Drift]) -> None:
@@ -171,6 +175,7 @@ def rates(found: Rates) -> None:
     create_markdown_artifact(
         key="error-rate", markdown="\n".join(lines), description="Estimated from the random audit slice alone"
     )
+    _picture("error-rate-plot", plots.error_rate(found.audits), "Estimated from the random audit slice alone")
     if found.detectors:
         table = [
             {
@@ -246,6 +251,12 @@ def verdict(document: dict[str, Any]) -> None:
     get_run_logger().info("%s: %s", document["decision"], "; ".join(document["reasons"]))
     description = "Challenger against champion, same prompts"
     create_markdown_artifact(key="verdict", markdown=gate.page(document), description=description)
+    _picture("verdict-plot", plots.verdict(document), description)
+
+
+def _picture(key: str, image: str, description: str) -> None:
+    if image:
+        create_image_artifact(key=key, image_url=image, description=description)
 
 
 def champions(entries: Sequence[Entry]) -> None:

@@ -62,6 +62,8 @@ def test_an_operator_sees_the_stages_and_readable_artifacts(played: Played, pref
     assert {"people", "annotators", "guideline-debugger", "report"} <= set(keys) and "questions open" in keys["people"]
     assert "| stored | duplicate | rejected |" in keys["captured"]
     assert "p = " in keys["verdict"] or "| p |" in keys["verdict"]
+    for key in ("error-rate-plot", "failure-clusters-plot", "verdict-plot"):
+        assert keys[key].startswith("data:image/svg+xml;base64,"), "no request to anywhere"
 
 
 def test_a_turn_with_nothing_new_changes_no_file(played: Played) -> None:

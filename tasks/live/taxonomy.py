@@ -98,6 +98,12 @@ def newest(workspace: Workspace) -> tuple[list[Shown], list[str]]:
     return shown(lake), alarmed(lake)
 
 
+def turns(workspace: Workspace, cluster_ids: Sequence[str]) -> list[Cluster]:
+    """These clusters, as they were in every turn."""
+    query = "SELECT * FROM clusters WHERE list_contains($wanted, cluster_id) ORDER BY turn"
+    return Lake(workspace.lake).rows(Cluster, query, {"wanted": list(cluster_ids)})
+
+
 def _texts(lake: Lake, ids: Sequence[str]) -> dict[str, str]:
     wanted = pa.table({"interaction_id": pa.array(list(ids), pa.string())})
     found = lake.query(
