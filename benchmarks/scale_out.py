@@ -1,10 +1,11 @@
 """The heavy steps on two workers of one core each, in two network namespaces, against one such worker and against the plain loop.
 
-    python -m benchmarks.scale_out [--interactions 250000] [--texts 250000] [--json]       (root, for ip netns)
+    python -m benchmarks.scale_out [--interactions 250000] [--texts 250000] [--answered 50000] [--json]    (root, for ip netns)
 
-The job: detectors over a lake of made traffic, then near-duplicates among made texts. Each way gives the same rows and keepers, or
-the program fails; also where a worker is killed in the middle. Wall seconds depend on what else the machine does (its load is
-printed); CPU seconds tell what each process had to do, and so how fast it would be on cores of its own.
+The job: detectors over a lake of made traffic, near-duplicates among made texts, then curation of what people answered. Each way
+gives the same rows, keepers and files, or the program fails; also where a worker is killed in the middle. Wall seconds depend on
+what else the machine does (its load is printed); CPU seconds tell what each process had to do, and so how fast it would be on cores
+of its own.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.datasets import frozen
 from benchmarks.made_lake import write_lake
 from benchmarks.near_duplicates import THRESHOLD, read, write
 from benchmarks.planted_texts import Corpus
@@ -41,12 +43,14 @@ ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", 
 
 
 def job(place: Path) -> dict:
-    """Both steps on the engine of the environment; what they found as digests, and what they took."""
+    """The three steps on the engine of the environment; what they found as digests, and what they took."""
     from tasks.collapse import collapse
     from tasks.engine import opened
     from tasks.live.detection import detected
     from tasks.live.lake import Lake
     from tasks.live.workspace import Workspace
+    from tasks.policy import folder_digest
+    from tasks.stages.curate import curate
 
     workspace = Workspace(place / "work")
     shutil.rmtree(workspace.lake / "signals", ignore_errors=True)
@@ -55,10 +59,14 @@ def job(place: Path) -> dict:
         detected(workspace, Lake(workspace.lake).pin("interactions", "feedback"), engine)
         detecting = time.perf_counter() - begun
         keeper = collapse([partial(read, p) for p in sorted((place / "texts").glob("*.parquet"))], THRESHOLD, engine)
+    collapsing = time.perf_counter() - begun - detecting
+    os.environ["FLYWHEEL_SCRATCH"] = str(workspace.state)
+    curate(place / "frozen", place / "curated", place / "curated.json")
     took, cpu = time.perf_counter() - begun, time.process_time() - cpu
     ids = Lake(workspace.lake).query("SELECT * FROM signals ORDER BY signal_id")
     return {
-        "wall_s": took, "detectors_s": detecting, "near_duplicates_s": took - detecting, "client_cpu_s": cpu,
+        "wall_s": took, "detectors_s": detecting, "near_duplicates_s": collapsing, "curation_s": took - detecting - collapsing,
+        "client_cpu_s": cpu, "curated_digest": folder_digest(place / "curated"),
         "signals": ids.num_rows, "signals_digest": _digest(str(ids.to_pylist()).encode()),
         "dropped": int((keeper != np.arange(len(keeper))).sum()), "keepers_digest": _digest(keeper.tobytes()),
     }  # fmt: skip
@@ -173,7 +181,7 @@ def _wait_for(name: str, workers: int) -> None:
 from distributed import Client
 client = Client('tcp://{NET}.1:{PORT}', timeout=120)
 client.wait_for_workers({workers}, timeout=120)
-for module in ('pandas', 'sklearn.feature_extraction.text', 'tasks.detecting', 'tasks.collapse'):
+for module in ('pandas', 'sklearn.feature_extraction.text', 'tasks.detecting', 'tasks.collapse', 'tasks.curating'):
     client.run(__import__, module)
 """
     subprocess.run(["ip", "netns", "exec", name, sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
@@ -185,29 +193,30 @@ def _cpu(pid: int) -> float:
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def make(place: Path, interactions: int, texts: int) -> None:
-    """The lake and the texts, as files that every host sees."""
+def make(place: Path, interactions: int, texts: int, answered: int) -> None:
+    """The lake, the texts and the answers, as files that every host sees."""
     (place / "work" / ".flywheel").mkdir(parents=True)
     shutil.copy(ROOT / "params.yaml", place / "work" / "params.yaml")
     write_lake(place / "work" / "data" / "lake", interactions, FILES)
     (place / "texts").mkdir()
     write(place / "texts", Corpus(texts, 1))
+    frozen(place / "frozen", answered)
 
 
-def compare(interactions: int, texts: int) -> dict:
+def compare(interactions: int, texts: int, answered: int) -> dict:
     with tempfile.TemporaryDirectory() as folder, hosts(2) as names:
         place = Path(folder)
-        make(place, interactions, texts)
+        make(place, interactions, texts, answered)
         rows: dict[str, dict] = {}
         for name, workers in (("the plain loop", 0), ("one worker", 1), ("two workers", 2)):
             rows[name] = measured(place, names, workers)
             print(f"{name}: {rows[name]['wall_s']:.1f} s", file=sys.stderr, flush=True)
         # Some seconds pass before the job begins; half of its time later a worker is in the middle of it.
         rows["two workers, one killed"] = measured(place, names, 2, kill_after_s=3 + rows["two workers"]["wall_s"] / 2)
-    results = {(r["signals_digest"], r["keepers_digest"]) for r in rows.values()}
+    results = {(r["signals_digest"], r["keepers_digest"], r["curated_digest"]) for r in rows.values()}
     one, two = rows["one worker"], rows["two workers"]
     return {
-        "interactions": interactions, "texts": texts, "identical": len(results) == 1, "rows": rows,
+        "interactions": interactions, "texts": texts, "answered": answered, "identical": len(results) == 1, "rows": rows,
         "times_as_fast": one["wall_s"] / two["wall_s"],
         # Had each process a core of its own: client and workers take turns but for detection, whose results are read as they come.
         "times_as_fast_by_cpu": (one["client_cpu_s"] + one["worker_cpu_s"][0]) / (two["client_cpu_s"] + max(two["worker_cpu_s"])),
@@ -218,6 +227,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interactions", type=int, default=250_000)
     parser.add_argument("--texts", type=int, default=250_000)
+    parser.add_argument("--answered", type=int, default=50_000)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -225,25 +235,25 @@ def main() -> int:
         print(json.dumps(job(options.job)))
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that namespaces and files go
-    found = compare(options.interactions, options.texts)
+    found = compare(options.interactions, options.texts, options.answered)
     print(json.dumps(found, indent=2) if options.json else table(found))
     return 0 if found["identical"] else 1
 
 
 def table(found: dict) -> str:
     lines = [
-        f"{found['interactions']:,} interactions, {found['texts']:,} texts; {os.cpu_count()} cores",
+        f"{found['interactions']:,} interactions, {found['texts']:,} texts, {found['answered']:,} answered; {os.cpu_count()} cores",
         "",
-        "| | wall s | detectors | near-duplicates | CPU s: client | workers | load before |",
-        "|---|---|---|---|---|---|---|",
+        "| | wall s | detectors | near-duplicates | curation | CPU s: client | workers | load before |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, r in found["rows"].items():
         spent = " + ".join(f"{s:.1f}" for s in r["worker_cpu_s"]) or "–"
         lines.append(
-            f"| {name} | {r['wall_s']:.1f} | {r['detectors_s']:.1f} | {r['near_duplicates_s']:.1f} | {r['client_cpu_s']:.1f}"
-            f" | {spent} | {r['load']:.1f} |"
+            f"| {name} | {r['wall_s']:.1f} | {r['detectors_s']:.1f} | {r['near_duplicates_s']:.1f} | {r['curation_s']:.1f}"
+            f" | {r['client_cpu_s']:.1f} | {spent} | {r['load']:.1f} |"
         )
-    same = "the same signals and keepers in all" if found["identical"] else "NOT THE SAME RESULTS"
+    same = "the same signals, keepers and labels in all" if found["identical"] else "NOT THE SAME RESULTS"
     faster = f"{found['times_as_fast']:.2f} times as fast as one (by CPU seconds {found['times_as_fast_by_cpu']:.2f})"
     lines += ["", f"two workers are {faster}; {same}"]
     return "\n".join(lines)

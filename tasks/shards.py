@@ -125,6 +125,11 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.parquet"))
 
 
+def arrived(shard: Path) -> int:
+    """When the first row of a shard arrived, in microseconds since 1970; 0 of a table without rows."""
+    return int(shard.name.partition("-")[0])
+
+
 def content_digest(lines: Path) -> str:
     """SHA-256 of a table's JSON lines, wherever they are cut: it does not depend on the version of any library."""
     whole = hashlib.sha256()

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.datasets import frozen
 from benchmarks.made_lake import write_lake
 from benchmarks.planted_texts import Corpus
+from tasks import shards
 from tasks.collapse import collapse
+from tasks.curating import partitions
 from tasks.engine import InProcess, opened, whole
 from tasks.engine.alike import Likeness, likeness
 from tasks.errors import Refused
@@ -21,6 +24,8 @@ from tasks.live.detection import detected
 from tasks.live.erasure.litter import TEMPORARY
 from tasks.live.lake import Lake
 from tasks.live.mining import mine
+from tasks.policy import folder_digest
+from tasks.stages.curate import curate
 from tests.dask_cluster import Cluster, Deadly, Squaring, free_port, running, square, texts_or_death
 from tests.handmade import workspace
 from tests.imports import ROOT
@@ -129,6 +134,20 @@ def test_near_duplicates_on_a_cluster_are_those_found_here_though_a_worker_dies(
         assert collapse(dying, 0.8).tolist() == here.tolist()
         assert mark.exists()
         assert [p.poll() for p in cluster.processes].count(None) == 2, "a worker died, the other one did its work"
+
+
+@pytest.mark.slow
+def test_curation_on_a_cluster_gives_the_bytes_of_here(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    frozen(tmp_path / "frozen", 14_000)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name, engine, megabytes in (("whole", "", "256"), ("here", "", "0.01"), ("there", cluster.engine, "0.01")):
+        monkeypatch.setenv("FLYWHEEL_ENGINE", engine)
+        monkeypatch.setenv("FLYWHEEL_PART_MB", megabytes)
+        assert (len(partitions(tmp_path / "frozen", int(float(megabytes) * 2**20))) > 2) == (name != "whole")
+        curate(tmp_path / "frozen", tmp_path / name / "out", tmp_path / name / "report.json")
+    assert len({folder_digest(tmp_path / name) for name in ("whole", "here", "there")}) == 1
+    assert len(shards.files(tmp_path / "whole" / "out" / "labels")) > 1
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from distributed import Client, Future, wait
+from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from tasks.engine import PART_VARIABLE, VARIABLE, Part
@@ -62,6 +63,8 @@ class Cluster:
     def look(self) -> None:
         """Refuse a worker that would compute something else. One that comes later is looked at with its first partition."""
         for worker, there in self._client.run(likeness, on_error="return").items():
+            if isinstance(there, CommClosedError):
+                continue  # it died this moment
             if isinstance(there, BaseException):
                 raise Refused(f"the worker {worker} can't run our code: {there}", SAME.format(address=self._address))
             _refuse_other(self._ours, there, worker, self._address)

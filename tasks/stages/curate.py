@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,48 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks import shards
-from tasks.agreement import ANSWER, OTHER, SERVED, AgreementParams, aggregate_table
-from tasks.calculator import Engine, calculator
+from tasks import addressed, shards
+from tasks.agreement import ANSWER, AgreementParams, aggregate_table
+from tasks.curating import Deciding, Voting, decide, partitions, vote
+from tasks.engine import opened
 from tasks.frozen import Curated, CuratedJudgement, Dropped, Exchange, Given
 from tasks.guidelines import newest, parse
 from tasks.judgements import AGREED, judgements
 from tasks.overlap import Limits
 from tasks.params import load
-from tasks.records import Approved, arrow_schema, canonical, content_id, read_jsonl, read_records, to_arrow
+from tasks.records import canonical, content_id, read_jsonl
 from tasks.stages import PARAMS, run
 
-STRIPPED = "CREATE MACRO stripped(text) AS trim(text, ' ' || chr(9) || chr(10) || chr(13))"
-SERVED_ANSWERS = """
-    SELECT e.interaction_id, max(a.id) AS id FROM exchanges e JOIN approved a ON stripped(e.response) = stripped(a.text)
-    GROUP BY e.interaction_id
-"""
-# The answer that each person wants: 'right' means the served one, and so does a correction that names it.
-VOTES = f"""
-    WITH served AS ({SERVED_ANSWERS})
-    SELECT g.interaction_id, g.annotator, coalesce(s.id, '{SERVED}') AS right, g.role = 'expert' AS expert,
-           CASE WHEN g.value->>'verdict' = 'right' THEN coalesce(s.id, '{SERVED}')
-                ELSE coalesce(nullif(g.value->>'correction', ''), '{OTHER}') END AS said
-    FROM given g SEMI JOIN exchanges USING (interaction_id) LEFT JOIN served s USING (interaction_id)
-    WHERE g.kind = '{ANSWER}' ORDER BY g.ts, g.annotation_id
-"""
-# Posteriors in three digits: each new answer moves what is known of annotators a little, and with it every posterior ever given;
-# in all their digits no file of a version would be the same as in the one before.
-LABELS = f"""
-    WITH served AS ({SERVED_ANSWERS}), who AS (
-        SELECT interaction_id, to_json(list_sort(list_distinct(list(annotator))))::VARCHAR AS annotators,
-               max(guideline) AS guideline
-        FROM given WHERE kind = '{ANSWER}' GROUP BY interaction_id
-    )
-    SELECT e.*, coalesce(s.id, '') AS served, l.verdict, l.target, coalesce(a.text, '') AS target_text,
-           round(l.p_wrong, 3) AS p_wrong, round(l.p_target, 3) AS p_target,
-           l.votes, coalesce(a.kind, 'text') AS kind, coalesce(a.topic, '') AS topic, w.annotators, w.guideline,
-           CASE WHEN l.state <> 'agreed' THEN 'no_agreement'
-                WHEN l.target <> '' AND a.id IS NULL THEN 'answer_no_longer_approved' ELSE '' END AS reason
-    FROM exchanges e JOIN labels l USING (interaction_id) JOIN who w USING (interaction_id)
-         LEFT JOIN served s USING (interaction_id) LEFT JOIN approved a ON a.id = l.target
-    ORDER BY e.arrived, e.interaction_id
-"""
+VOTED = ("annotator", "right", "said")  # columns of few values: as dictionaries, or millions of votes would not fit
 
 
 def curate(frozen: Path, out: Path, report: Path) -> None:
@@ -62,18 +33,15 @@ def curate(frozen: Path, out: Path, report: Path) -> None:
     params = load(PARAMS, "curate", AgreementParams)
     dropped: list[Dropped] = []
     verdicts, sides = Counter[str](), Counter[str]()
-    with calculator() as engine:
-        engine.execute(STRIPPED)
-        engine.register("approved", to_arrow(Approved, read_records(frozen / "catalogue.jsonl", Approved)))
-        agreement = aggregate_table(_votes(engine, frozen), params)
+    with opened() as engine:
+        parts = partitions(frozen, engine.part_bytes)
+        votes = [_votes(path) for path in engine.run(vote, [Voting(p, engine.folder / f"votes-{p.number}") for p in parts])]
+        agreement = aggregate_table(pa.concat_tables(votes).unify_dictionaries() if votes else pa.table({}), params)
+        agreed, _ = addressed.write(engine.folder / "agreed", _of_each(agreement.labels, votes))
+        asked = [Deciding(p, agreed, engine.folder / f"labels-{p.number}") for p in parts]
 
         def kept() -> Iterator[pa.Table]:
-            names = np.array(agreement.labels["interaction_id"].to_pylist(), dtype=str)
-            for exchanges, given in _together(frozen):
-                engine.register("exchanges", exchanges)
-                engine.register("given", given)
-                engine.register("labels", agreement.labels.take(_among(exchanges["interaction_id"], names)))
-                found = engine.execute(LABELS).to_arrow_table()
+            for found in _tables(engine.run(decide, asked)):
                 good = found.filter(pc.equal(found["reason"], ""))
                 verdicts.update(good["verdict"].to_pylist())
                 sides.update(good["side"].to_pylist())
@@ -99,38 +67,25 @@ def curate(frozen: Path, out: Path, report: Path) -> None:
     report.write_bytes(canonical(summary) + b"\n")
 
 
-def _together(frozen: Path) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Exchanges a shard at a time, with all annotations of them (and some of others): both are kept in the order of arrival."""
-    files = shards.files(frozen / "annotations")
-    held = arrow_schema(Given).empty_table()
-    for shard in shards.files(frozen / "exchanges"):
-        exchanges = shards.one(shard, Exchange)
-        until = pc.max(exchanges["arrived"]).as_py()
-        while files and (not held.num_rows or held["arrived"][-1].as_py() <= until):
-            held = pa.concat_tables([held, shards.one(files.pop(0), Given)])
-        yield exchanges, held.filter(pc.less_equal(held["arrived"], until))
-        # What arrived at the very last moment of this shard may belong to the next one.
-        held = held.filter(pc.greater_equal(held["arrived"], until))
+def _votes(path: str) -> pa.Table:
+    """Every answer of kind `answer` of a partition, as `aggregate_table` wants them."""
+    return pq.read_table(path, read_dictionary=list(VOTED))
 
 
-def _votes(engine: Engine, frozen: Path) -> pa.Table:
-    """Every answer of kind `answer`, as `aggregate_table` wants them; names as dictionaries, or millions would not fit."""
-    found = []
-    for exchanges, given in _together(frozen):
-        engine.register("exchanges", exchanges)
-        engine.register("given", given)
-        votes = engine.execute(VOTES).to_arrow_table()
-        for name in ("annotator", "right", "said"):
-            votes = votes.set_column(votes.column_names.index(name), name, votes[name].dictionary_encode())
-        found.append(votes)
-    return pa.concat_tables(found).unify_dictionaries() if found else pa.table({})
+def _of_each(labels: pa.Table, votes: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    """The labels of each partition's votes, with its number. They are sorted by id."""
+    names = np.array(labels["interaction_id"].to_pylist(), dtype=str)
+    for number, of in enumerate(votes):
+        ids = np.unique(np.array(of["interaction_id"].to_pylist(), dtype=str))
+        found = labels.take(np.searchsorted(names, ids))
+        yield found.append_column(addressed.PART, pa.array(np.full(found.num_rows, number, np.int32)))
 
 
-def _among(ids: pa.ChunkedArray, names: np.ndarray) -> np.ndarray:
-    """The places of those ids that are among the sorted names."""
-    wanted = np.array(ids.to_pylist(), dtype=str)
-    at = np.minimum(np.searchsorted(names, wanted), max(0, len(names) - 1))
-    return at[names[at] == wanted] if len(names) else at[:0]
+def _tables(paths: Iterable[str]) -> Iterator[pa.Table]:
+    """What partitions wrote, a shard of exchanges at a time."""
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            yield from map(file.read_row_group, range(file.num_row_groups))
 
 
 def _judged(frozen: Path, params: AgreementParams, dropped: list[Dropped]) -> list[CuratedJudgement]:
