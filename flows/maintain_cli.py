@@ -1,4 +1,4 @@
-"""The verb that tidies up: maintain."""
+"""The verbs that look after what is stored: maintain, migrate."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ def maintain(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> 
 
     done = maintain_(find(workspace))
     show(as_json, done, done_text(done))
+
+
+def migrate(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Bring what an older version of flywheel stored up to this one. Once after an upgrade, while nothing else runs."""
+    from tasks.live.migration import migrate as migrate_
+
+    done = migrate_(find(workspace))
+    lines = [f"{table}: its rows got {', '.join(columns)}" for table, columns in done.items()]
+    show(as_json, {"migrated": done}, "\n".join(lines) or "nothing was old")
 
 
 def done_text(done: Maintained) -> str:

@@ -27,7 +27,7 @@ from demo.annotators import PEOPLE
 from demo.company import Company
 from demo.knowledge import approved_answers, load_knowledge
 from demo.play import response_ids
-from tasks.live import registry, snapshot
+from tasks.live import alarms, registry, snapshot
 from tasks.live.lake import Lake
 from tasks.live.repository import COMMITTER
 from tasks.live.workspace import Workspace
@@ -219,9 +219,10 @@ def test_a_turn_whose_host_is_lost_is_taken_up_by_the_other_and_ends_as_if_nothi
     assert git(place.root, "tag", "--list", "snapshot-*") == "", "it was lost in the middle"
     assert net.commands(1 - host), "the other host goes on"
 
-    # What the automation `flow runs that died are marked` does once no heartbeat has come for 90 seconds.
-    assert state(api, lost) == "RUNNING"
-    post(api, f"flow_runs/{lost}/set_state", {"state": {"type": "CRASHED", "message": "no heartbeat"}, "force": True})
+    assert state(api, lost) == "RUNNING", "nobody is left who could say that it died"
+    wait_for(lambda: state(api, lost) == "CRASHED", "what the server makes of missing heartbeats")
+    told = wait_for(lambda: alarms.read(place), "the alarm, told by the other host's worker")
+    assert "crashed" in told[-1]["subject"] and "no heartbeat" in told[-1]["text"]
     ended(api, begin(api), tmp_path)
 
     assert rows(place) == rows(undisturbed), "nothing lost, nothing doubled"

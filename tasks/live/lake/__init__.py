@@ -13,9 +13,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.live.lake.folder import Folder, Made, is_bucket, names_of
+from tasks.live.lake.folder import ROWS_IN_A_GROUP, Folder, Made, is_bucket, names_of, schema_of
 from tasks.live.lake.pending import UNCOMMITTED, Pending, sweep, writing
 from tasks.live.lake.tables import HELD, OPEN, TABLES, UNLIKE_COLUMNS, key_of
+from tasks.live.lake.versions import completed, lacking
 from tasks.records import arrow_schema, canonical, to_arrow
 
 __all__ = ["HELD", "OPEN", "TABLES", "UNCOMMITTED", "Lake", "Pending", "key_of", "sweep", "writing"]
@@ -129,6 +130,28 @@ class Lake:
         folder = Folder(self.root, table)
         folder.replace(Folder(made.root, table), arrow_schema(TABLES[table]))
         folder.vacuum()
+
+    def migrate(self, table: str) -> list[str]:
+        """Write an older version's table as this one does, in one commit; returns the columns that its rows got.
+
+        The files that were are still there until `vacuum`. Only for who holds every lock under which the table is written. Raises
+        Refused where it can't be done.
+        """
+        folder = Folder(self.root, table)
+        table_now = folder.delta(of_any_version=True)
+        missing = lacking(table, schema_of(table_now)) if table_now else {}
+        if not missing:
+            return []
+        made: Made = {}
+        for name in sorted(names_of(table_now)):
+            pending = Pending(self.root, table)
+            with pq.ParquetFile(folder.files.open_input_file(name)) as file:
+                for rows in file.iter_batches(ROWS_IN_A_GROUP):
+                    pending.write(completed(pa.Table.from_batches([rows]), table, missing))
+            if pending.rows:
+                made |= pending.put()
+        folder.renew(table_now, made, arrow_schema(TABLES[table]))
+        return sorted(missing)
 
     def compact(self, table: str) -> int:
         """Join a table's small files, in one commit; returns how many fewer there are. The rows are the same, and who reads or

@@ -27,6 +27,7 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 
 from tasks.errors import Refused
 from tasks.live.lake.tables import LEVEL
+from tasks.live.lake.versions import check
 
 S3 = "s3://"
 # A store that does not answer must be told of within a minute; the client's own patience is three.
@@ -71,13 +72,16 @@ class Folder:
         if not self.bucket:
             Path(self.at).mkdir(parents=True, exist_ok=True)
 
-    def delta(self) -> DeltaTable | None:
-        """The table as it is now; None where nobody wrote one."""
+    def delta(self, of_any_version: bool = False) -> DeltaTable | None:
+        """The table as it is now; None where nobody wrote one. Raises Refused where another version of the loop did."""
         with self._answering():
             try:
-                return DeltaTable(self.at, storage_options=self.options)
+                table = DeltaTable(self.at, storage_options=self.options)
             except TableNotFoundError:
                 return None
+        if not of_any_version:
+            check(self.table, schema_of(table))
+        return table
 
     def exists(self) -> bool:
         with self._answering():
@@ -158,6 +162,13 @@ class Folder:
             self.commit(made, schema)
         else:
             self.exchange(table, set(names_of(table)), made, schema)
+
+    def renew(self, table: DeltaTable, made: Made, schema: pa.Schema) -> None:
+        """Files take the place of all those of `table`, under another schema, in one commit. For who alone writes it."""
+        before = table.version()
+        table.create_write_transaction(_adds(made), mode="overwrite", schema=Schema.from_arrow(schema))
+        if not self.bucket:
+            self._sync([*made, *(f"_delta_log/{version:020d}.json" for version in (before, before + 1))])
 
     def compact(self, unlike: set[str]) -> int:
         """Join small files into large ones, in one commit; returns how many fewer there are. What was read stays where it is."""
@@ -259,6 +270,10 @@ class Folder:
 
 def names_of(table: DeltaTable | None) -> list[str]:
     return [unquote(uri).rpartition("/")[2] for uri in table.file_uris()] if table else []
+
+
+def schema_of(table: DeltaTable) -> pa.Schema:
+    return pa.schema(table.schema().to_arrow())
 
 
 def _options() -> dict[str, str]:
