@@ -39,11 +39,12 @@ CHAINS = (
     ("labelled", ("retrain",)),
     ("judged", ("approve", "rollback")),
     ("promoted", ("rollback", "collect", "turn")),
+    ("promoted", ("maintain", "turn")),
     ("logged", ("capture", "rebuild")),
-    ("collected", ("rebuild",)),
+    ("collected", ("rebuild", "maintain")),
 )
 # What touches neither snapshots nor the registry is looked at in the lake alone, but for every third time.
-OF_THE_LAKE, ALL_OF_IT = ("capture", "collect", "annotate", "rebuild"), 3
+OF_THE_LAKE, ALL_OF_IT = ("capture", "collect", "annotate", "rebuild", "maintain"), 3
 COLD = 8  # of so many retrainings one runs its stages anew; the others find what they made in DVC's cache of runs
 LOST, DOUBLED, WRONG, ORPHANS, OTHER, STUCK = "lost", "doubled", "wrong promotions", "orphans", "other faults", "stuck"
 COUNTS = {

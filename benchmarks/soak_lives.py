@@ -36,7 +36,7 @@ def flow(name: str, root: Path) -> Any:
     """What a flow's name runs. Imported already; looked up here, so that a life is the same as the command."""
     from flows import annotate, collect, promote, retrain, turn
     from flows.server import prefect_for
-    from tasks.live import capture, registry
+    from tasks.live import capture, maintenance, registry
     from tasks.live.registry import journal
 
     place = find(root)
@@ -52,6 +52,8 @@ def flow(name: str, root: Path) -> Any:
         return registry.rollback(place, "robin", "answers in the wrong language")
     if name in ("capture", "rebuild"):  # without Prefect
         return getattr(capture, name)(place)
+    if name == "maintain":
+        return maintenance.maintain(place)
     flows = {"collect": collect.collect, "annotate": annotate.annotate, "retrain": retrain.retrain, "promote": promote.promote,
              "turn": turn.turn}  # fmt: skip
     with prefect_for(Workspace(root), heartbeats=False):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,20 @@ def test_a_table_of_many_small_files_becomes_one_of_the_same_rows(place: Workspa
     assert maintain(place) == Maintained(), "a second time there is nothing to do"
 
 
+def test_what_a_process_joined_that_died_before_the_commit_goes_with_the_next_joining(place: Workspace):
+    lake = filled(place, 16)
+    folder = place.lake / "interactions"
+    shutil.copytree(folder, place.root / "before")
+    maintain(place)
+    before = rows(lake)
+    (joined,) = {p.name for p in folder.glob("part-*")}
+    shutil.rmtree(folder / "_delta_log")
+    shutil.copytree(place.root / "before" / "_delta_log", folder / "_delta_log")  # as if that commit had never been
+    assert lake.number_of_files("interactions") == 16 and lake.litter("interactions") == ([], [joined])
+    assert maintain(place) == Maintained(joined={"interactions": 15})
+    assert lake.litter("interactions") == ([], []) and not (folder / joined).exists() and rows(lake) == before
+
+
 def test_a_table_of_few_files_is_left_as_it_is(place: Workspace):
     lake = filled(place, 3)
     assert maintain(place) == Maintained() and lake.number_of_files("interactions") == 3
@@ -73,8 +89,8 @@ def test_files_that_no_version_needs_go_after_their_time_and_not_before(place: W
             path.write_text("\n".join(map(json.dumps, actions)), encoding="utf-8")
         else:
             path.unlink()
-    pending = aged(place.lake / "interactions" / f"{UNCOMMITTED}1.parquet")
-    young = place.lake / "interactions" / f"{UNCOMMITTED}2.parquet"
+    pending = aged(place.lake / "interactions" / f"{UNCOMMITTED}there.1-{uuid.uuid4()}.parquet")
+    young = place.lake / "interactions" / f"{UNCOMMITTED}there.2-{uuid.uuid4()}.parquet"
     young.write_bytes(b"somebody is writing it")
     done = maintain(place)
     assert (done.deleted, done.swept) == ({"interactions": 16}, 1)

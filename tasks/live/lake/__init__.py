@@ -155,7 +155,7 @@ class Lake:
 
     def compact(self, table: str) -> int:
         """Join a table's small files, in one commit; returns how many fewer there are. The rows are the same, and who reads or
-        appends meanwhile is not disturbed: the files that were are still there until `vacuum`."""
+        appends meanwhile is not disturbed: the files that were are still there until `vacuum`. For who alone joins files of it."""
         return Folder(self.root, table).compact(UNLIKE_COLUMNS.get(table, set()))
 
     def vacuum(self, table: str, older_than_s: float = 0) -> int:

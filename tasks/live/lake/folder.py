@@ -33,6 +33,7 @@ S3 = "s3://"
 # A store that does not answer must be told of within a minute; the client's own patience is three.
 PATIENCE = {"connect_timeout": "10 seconds", "timeout": "60 seconds", "max_retries": "5", "retry_timeout": "60 seconds"}
 TRIAL = ".trial-"
+JOINED = "part-"  # how Delta names what it writes itself
 COMPACTED_BYTES = 256 * 1024 * 1024
 ROWS_IN_A_GROUP = 16_384  # as capture writes them, about: whoever streams a table holds a few groups at a time
 
@@ -171,10 +172,12 @@ class Folder:
             self._sync([*made, *(f"_delta_log/{version:020d}.json" for version in (before, before + 1))])
 
     def compact(self, unlike: set[str]) -> int:
-        """Join small files into large ones, in one commit; returns how many fewer there are. What was read stays where it is."""
+        """Join small files into large ones, in one commit; returns how many fewer there are. What was read stays where it is. For
+        who alone joins files of this table."""
         table = self.delta()
         if table is None:
             return 0
+        self._sweep_joined(names_of(table))
         # Without statistics: Delta would copy the least and the greatest text of each column into its log, where no erasure looks.
         how = WriterProperties(
             compression="ZSTD", compression_level=LEVEL, max_row_group_size=ROWS_IN_A_GROUP,
@@ -186,6 +189,12 @@ class Folder:
             if done["numFilesRemoved"]:
                 table.create_checkpoint()  # whoever opens the table reads this, and not the log of every append
         return done["numFilesRemoved"] - done["numFilesAdded"]
+
+    def _sweep_joined(self, now: list[str]) -> None:
+        """What a process that died had joined and not committed."""
+        left = {f.base_name for f in self.all_files() if f.base_name.startswith(JOINED)} - set(now)
+        for name in left - self.ever_named() if left else ():
+            self.files.delete_file(name)
 
     def vacuum(self, older_than_s: float = 0) -> int:
         """Delete the files that have not counted for so long; returns how many. With 0, for who alone writes the table, that is
