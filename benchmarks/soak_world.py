@@ -73,7 +73,7 @@ def states(out: Path, seed: int) -> Path:
             raise SystemExit(f"the soak needs a week whose verdict promotes; seed {seed} gives: {made}")
         promote(place.root)  # asks a person
         _keep(place, folder / "judged")
-        shutil.rmtree(folder / "labelled" / ".dvc" / "cache")
+        shutil.rmtree(folder / "labelled" / ".dvc" / "cache", ignore_errors=True)
         shutil.copytree(place.root / ".dvc" / "cache", folder / "labelled" / ".dvc" / "cache")
         asked = registry.open_question(place)
         registry.promote(place, registry.Approval(REVIEWER, "read 20 of its answers", asked))
