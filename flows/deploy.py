@@ -139,14 +139,18 @@ def deploy_to(workspace: Workspace, pool: str) -> list[str]:
 
 
 def automate(alarm_id: Any) -> None:
-    """The automations that belong to the deployments, made or brought up to date."""
+    """The automations that belong to the deployments, made or brought up to date.
+
+    One that is as it should be is not touched: the server would forget whose heartbeats it waits for, and who died together with
+    the process that serves the deployments would stay Running for ever, because that process does this when it starts again.
+    """
     with get_client(sync_client=True) as client:
         known = {a.name: a for a in client.read_automations()}
     for wanted in (zombies(), failures(alarm_id)):
         before = known.get(wanted.name)
         if before is None:
             wanted.create()
-        else:
+        elif before.model_dump(exclude={"id"}) != wanted.model_dump(exclude={"id"}):
             wanted.id = before.id
             wanted.update()
 

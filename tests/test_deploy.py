@@ -96,7 +96,10 @@ def test_the_operators_page_names_every_flow_and_every_artifact():
         assert f"`{key}`" in page, key
 
 
-def test_every_deployment_is_given_to_the_pool_and_deployed_twice_is_as_once(tmp_path: Path, prefect_server: str):
+def test_every_deployment_is_given_to_the_pool_and_deployed_twice_is_as_once(
+    tmp_path: Path, prefect_server: str, monkeypatch: pytest.MonkeyPatch
+):
+    from prefect.automations import Automation
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -106,6 +109,8 @@ def test_every_deployment_is_given_to_the_pool_and_deployed_twice_is_as_once(tmp
     place = workspace(tmp_path, **dict.fromkeys(never, ""))
     with temporary_settings({PREFECT_API_URL: prefect_server}), get_client(sync_client=True) as client:
         deploy_to(place, "a-pool-of-this-test")
+        # Whose heartbeats an automation waits for is forgotten when it is written anew.
+        monkeypatch.setattr(Automation, "update", lambda a: pytest.fail(f"{a.name} was as it should be"))
         names = deploy_to(place, "a-pool-of-this-test")
         assert len(names) == len(DEPLOYMENTS)
         found = {name: client.read_deployment_by_name(name) for name in names}

@@ -180,7 +180,7 @@ def rows(place: Workspace) -> dict[str, list]:
     """
     read = f"""
 import orjson, sys
-from tasks.live.lake import Lake
+from tasks.live.lake import TABLES, Lake
 clock = "('raw_segment', 'raw_line', 'received', 'due', 'ts')"
 query = f"SELECT COLUMNS(c -> c NOT IN {{clock}}) FROM {{{{}}}} ORDER BY ALL"
 found = {{table: Lake({str(place.lake)!r}).query(query.format(table)).to_pylist() for table in TABLES}}
