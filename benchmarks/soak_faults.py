@@ -60,7 +60,7 @@ def some(chance: random.Random, flow: str, of: Measured) -> Fault:
             )
         ]
         * 2,
-        *[Fault("torn file", torn=chance.choice(TORN))] * 2,
+        *[Fault("torn file", torn=chance.choice(TORN + TORN_MODEL * (flow in OF_MODELS)))] * 2,
         *[Fault("two at once", beside=flow)] * 2,
     ]
     if flow in ("collect", "annotate", "retrain", "promote", "turn"):
@@ -101,10 +101,12 @@ TORN = (
     _cut(".dvc/tmp/rwlock", ".dvc/tmp/lock"),
     _cut("data/dataset/**/*.parquet", "data/curated/**/*.parquet", "data/frozen/**/*.jsonl"),
     _cut("data/reports/*.json"),
-    _cut(".flywheel/models/*/*"),
     _cut(".dvc/cache/files/md5/[0-9a-f][0-9a-f]/*"),
     _cut(".git/index"),
 )
+# Whoever reads no model can't mend one: there the checker names it, with the fix, until somebody does.
+TORN_MODEL = (_cut(".flywheel/models/*/*"),)
+OF_MODELS = ("retrain", "promote", "approve", "rollback", "turn")
 
 
 class Wire:

@@ -21,9 +21,9 @@ from tasks.engine import InProcess, opened, whole
 from tasks.engine.alike import Likeness, likeness
 from tasks.errors import Refused
 from tasks.live.detection import detected
-from tasks.live.erasure.litter import TEMPORARY
 from tasks.live.lake import Lake
 from tasks.live.mining import mine
+from tasks.live.workspace import HERE, TEMPORARY
 from tasks.policy import folder_digest
 from tasks.stages.curate import curate
 from tests.dask_cluster import Cluster, Deadly, Squaring, free_port, running, square, texts_or_death
@@ -55,7 +55,7 @@ def test_scratch_is_private_goes_with_the_engine_and_is_known_to_an_erasure(scra
     with opened() as engine:
         (engine.folder / "x").touch()
         assert engine.folder.stat().st_mode & 0o777 == 0o700
-        assert TEMPORARY.fullmatch(engine.folder.name)[1] == str(os.getpid())
+        assert TEMPORARY.fullmatch(engine.folder.name).groups() == (HERE, str(os.getpid()))
     assert list(scratch.iterdir()) == []
 
 

@@ -31,6 +31,20 @@ def test_who_takes_a_lock_sweeps_what_a_dead_process_was_writing(tmp_path: Path,
         assert not left.exists()
 
 
+def test_scratch_of_a_dead_process_goes_and_what_another_machine_may_be_writing_stays_for_a_day(tmp_path: Path):
+    place = Workspace(tmp_path)
+    scratch = _of_a_dead_process(place.state / "glance")
+    scratch.unlink()
+    scratch.mkdir(parents=True)
+    (scratch / "texts.parquet").write_bytes(b"half")
+    elsewhere, long_ago = (place.state / f".scratch-{n}.elsewhere-4711.tmp" for n in (1, 2))
+    elsewhere.mkdir()
+    long_ago.mkdir()
+    os.utime(long_ago, (1, 1))
+    with place.lock("lake"):
+        assert not scratch.exists() and not long_ago.exists() and elsewhere.exists()
+
+
 def test_what_a_living_process_writes_and_what_only_looks_alike_stays(tmp_path: Path):
     place = Workspace(tmp_path)
     write_durably(place.raw / "whole.zst", b"whole")

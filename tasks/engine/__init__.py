@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -111,7 +112,8 @@ def _part_bytes() -> int:
 
 @contextlib.contextmanager
 def _scratch(beside: Path | None, shared: bool) -> Iterator[Path]:
-    """A private folder of this process, named so that an erasure finds it where the process died (live/erasure/litter.py)."""
+    """A private folder of this process, named so that where it died, who takes its lock next and an erasure know it
+    (live/workspace.py, TEMPORARY)."""
     here = Path.cwd() / ".flywheel"  # a stage's: DVC starts it in the workspace
     named = os.environ.get(SCRATCH_VARIABLE)
     root = Path(named) if named else beside if beside else here if here.is_dir() else None
@@ -122,7 +124,8 @@ def _scratch(beside: Path | None, shared: bool) -> Iterator[Path]:
                 f"export {SCRATCH_VARIABLE}=DIR, a folder that is mounted on every worker under the same path",
             )
         root = Path(tempfile.gettempdir())
-    folder = (root / f".scratch-{uuid.uuid4().hex[:12]}.{os.getpid()}.tmp").absolute()
+    host = re.sub(r"\W", "_", platform.node())
+    folder = (root / f".scratch-{uuid.uuid4().hex[:12]}.{host}-{os.getpid()}.tmp").absolute()
     folder.mkdir(mode=0o700, parents=True)
     try:
         yield folder

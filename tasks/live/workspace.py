@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -27,11 +28,13 @@ from tasks.errors import BUSY, Refused
 from tasks.live.masked import masked
 
 T = TypeVar("T")
-TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of write_durably
+TEMPORARY = re.compile(r"\..+?\.(?:(\w+)-)?(\d+)\.tmp")  # of write_durably, and of the engine: whose it is, by host and process
 # Lock -> where, from .flywheel, those who hold it write files whole or not at all.
 LEFT_IN = {"capture": ("../data/raw",), "lake": ("../data/raw/answers",), "snapshot": ("../data/reports",)}
 MARK = ".flywheel"
 HOST = platform.node()
+HERE = re.sub(r"\W", "_", HOST)  # in the names of files; of these alone can be asked whether their process still runs
+DAY_S = 86_400.0  # after which nobody writes on a file any more, on whatever machine
 LOCK_WAIT = "FLYWHEEL_LOCK_WAIT"
 
 # Nothing that the loop starts may phone home, and no dependency may hold a flow up to do so.
@@ -229,15 +232,33 @@ def new_key(path: Path) -> None:
 
 
 def sweep_temporaries(folder: Path) -> None:
-    """Remove what processes left in a folder that died in `write_durably`: files that nobody goes on with."""
+    """Remove what processes left in a folder that died: files and scratch that nobody goes on with."""
     for path in temporaries(folder):
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def temporaries(folder: Path) -> list[Path]:
-    """The half-written files in a folder whose process runs no more."""
-    found = sorted(p for p in folder.glob(".*.tmp") if p.is_file())
-    return [p for p in found if (named := TEMPORARY.fullmatch(p.name)) and not runs(named[1])]
+    """What lies half-written in a folder, and its process runs no more (on another machine: for a day)."""
+    return [p for p in sorted(folder.glob(".*.tmp")) if is_left(p) and not _may_be_written(p)]
+
+
+def is_left(path: Path) -> bool:
+    """Whether a half-written file or folder is of a process that does not run here."""
+    named = TEMPORARY.fullmatch(path.name)
+    return named is not None and not (named[1] in (None, HERE) and runs(named[2]))
+
+
+def _may_be_written(path: Path) -> bool:
+    """On another machine, by a process of which nothing is known here."""
+    if TEMPORARY.fullmatch(path.name)[1] in (None, HERE):
+        return False
+    try:
+        return time.time() - path.stat().st_mtime < DAY_S
+    except FileNotFoundError:
+        return False
 
 
 def runs(pid: str) -> bool:
@@ -256,7 +277,7 @@ def runs(pid: str) -> bool:
 def write_durably(path: Path, data: bytes) -> None:
     """Whole or not at all, and on the disk when this returns: temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{HERE}-{os.getpid()}.tmp")
     with temporary.open("wb") as f:
         f.write(data)
         f.flush()

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.live.workspace import TEMPORARY, Workspace, runs
+from tasks.live.workspace import Workspace, is_left
 
 UNFINISHED = ("lake.rebuilt", ".frozen.tmp")  # in data/; whoever makes one begins by deleting it
 
@@ -30,9 +30,8 @@ def erase(workspace: Workspace) -> int:
 
 
 def litter(workspace: Workspace) -> Iterator[Path]:
-    """The half-written files of processes that run no more."""
+    """The half-written files of processes that do not run here: an erasure holds every lock, so nobody writes elsewhere."""
     for folder in (workspace.data, workspace.state):
         for path in sorted(folder.rglob(".*.tmp")):
-            named = TEMPORARY.fullmatch(path.name)
-            if named and not runs(named[1]):
+            if is_left(path):
                 yield path

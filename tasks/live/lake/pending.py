@@ -16,14 +16,12 @@ from pyarrow.fs import FileInfo
 
 from tasks.live.lake.folder import Folder, Made
 from tasks.live.lake.tables import CODEC, LEVEL, TABLES, UNDER_LAKE, UNLIKE_COLUMNS
-from tasks.live.workspace import HOST, Workspace, runs
+from tasks.live.workspace import DAY_S, HERE, Workspace, runs
 from tasks.records import arrow_schema
 
 UNCOMMITTED = ".uncommitted-"
 # Named by us: by host and process. What Delta writes when it joins files is left to `vacuum`.
 OURS = re.compile(rf"(?:{re.escape(UNCOMMITTED)})?(\w*)\.(\d+)-[0-9a-f-]{{36}}\.parquet")
-HERE = re.sub(r"[^A-Za-z0-9]", "_", HOST)  # whose process ids can be asked after
-DAY_S = 86_400.0  # after which nobody writes on a file any more, on whatever machine
 
 
 class Pending:
