@@ -25,6 +25,8 @@ from tests import labelstudio_server
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 FLYWHEEL = Path(sys.executable).parent / "flywheel"
+LONGEST = ("test_up", "test_registry", "test_turns", "test_dying", "test_faults", "test_erasure_elsewhere", "test_erasure",
+           "test_llm_faults", "test_servers", "test_labelstudio", "test_llm_repro", "test_validate")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(
         ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
     ).stdout.strip()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest modules first: begun last, one of them would keep one process busy while the other has nothing left to do."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
