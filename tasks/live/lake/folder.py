@@ -169,7 +169,7 @@ class Folder:
         before = table.version()
         table.create_write_transaction(_adds(made), mode="overwrite", schema=Schema.from_arrow(schema))
         if not self.bucket:
-            self._sync([*made, *(f"_delta_log/{version:020d}.json" for version in (before, before + 1))])
+            self._sync([*made, f"_delta_log/{before + 1:020d}.json"])
 
     def compact(self, unlike: set[str]) -> int:
         """Join small files into large ones, in one commit; returns how many fewer there are. What was read stays where it is. For
