@@ -55,7 +55,8 @@ def mined(found: Mined) -> None:
     if found.signals:
         get_run_logger().info("placed %s, new signals %s", found.placed, found.signals)
         rows = [{"detector": d, "new signals": n} for d, n in found.signals.items()]
-        create_table_artifact(key="mined-signals", table=rows, description=f"Placed at the wall: {found.placed}")
+        placed = ", ".join(f"{n:,} {side}" for side, n in found.placed.items())
+        create_table_artifact(key="mined-signals", table=rows, description=f"Placed at the wall: {placed or 'nothing new'}")
 
 
 def batch(sent: Batch) -> None:

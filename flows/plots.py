@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST = 8  # lines that can be told apart in one picture
 WIDTH = 7.0  # inches
+TITLE: dict[str, Any] = {"loc": "left", "fontsize": 11}
 BETTER, WORSE, SAME = "#1a7f4b", "#b3261e", "#5f6b7a"
 
 
@@ -33,7 +34,8 @@ def error_rate(audits: Sequence[Audit]) -> str:
     below = [a.estimate.value - a.estimate.low for a in known]
     above = [a.estimate.high - a.estimate.value for a in known]
     figure = _figure(3.2)
-    axes = figure.add_subplot(title="Error rate, estimated from random audits (95% intervals)", ylabel="wrong answers")
+    axes = figure.add_subplot(ylabel="wrong answers")
+    axes.set_title("Error rate, estimated from random audits (95% intervals)", **TITLE)
     axes.errorbar(range(len(known)), values, yerr=[below, above], fmt="o-", capsize=4, color=SAME, ecolor=SAME)
     every = math.ceil(len(known) / MOST)
     axes.set_xticks(range(len(known))[::-every], [a.batch_id for a in known][::-every], rotation=20, ha="right")
@@ -51,7 +53,8 @@ def clusters(turns: Sequence[Cluster]) -> str:
     if not shown:
         return ""
     figure = _figure(3.6)
-    axes = figure.add_subplot(title="Failure clusters: their share of what users asked", xlabel="turn")
+    axes = figure.add_subplot(xlabel="turn")
+    axes.set_title("Failure clusters: their share of what users asked", **TITLE)
     for last in shown:
         line = sorted((r for r in turns if r.cluster_id == last.cluster_id), key=lambda r: r.turn)
         axes.plot([r.turn for r in line], [r.share for r in line], marker="o", label=_short(f"{last.name} ({last.state})"))
@@ -76,7 +79,8 @@ def verdict(document: dict[str, Any]) -> str:
     if not drawn:
         return ""
     figure = _figure(1.2 + 0.28 * len(drawn))
-    axes = figure.add_subplot(title=f"Challenger less champion: {document['decision']}", xlabel="points")
+    axes = figure.add_subplot(xlabel="points")
+    axes.set_title(f"Challenger less champion: {document['decision']}", **TITLE)
     axes.axvline(0, color="black", linewidth=0.8)
     for at, (_, difference, low, high) in enumerate(drawn):
         color = WORSE if high < 0 else BETTER if low > 0 else SAME
@@ -109,7 +113,6 @@ def _written(figure: Figure) -> str:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-        axes.set_title(axes.get_title(), loc="left", fontsize=11)
     svg = io.BytesIO()
     with rc_context({"svg.fonttype": "none"}):  # words as words, a fifth of the size of their outlines
         figure.savefig(svg, format="svg", facecolor="white", metadata={"Date": None})
