@@ -100,6 +100,26 @@ def test_an_interrupted_send_is_finished(place: Workspace, monkeypatch: pytest.M
     assert {r["candidate_id"] for r in rows_of(folder)} == {c.candidate_id for c in chosen}
 
 
+def test_a_send_that_died_between_the_ledger_and_the_trail_says_in_the_trail_that_it_asked(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    lake, append = Lake(place.lake), Lake.append
+
+    def dies(self: Lake, table: str, rows: Any) -> Any:
+        if table == "events" and self.count("asks"):
+            raise RuntimeError("killed")
+        return append(self, table, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "append", dies)
+        with pytest.raises(RuntimeError, match="killed"):
+            send(place)
+    asked = "SELECT batch_id FROM events WHERE what = 'asked'"
+    assert lake.count("asks") and not lake.query(asked).num_rows
+    assert send(place) is None
+    assert lake.query(asked).to_pylist() == lake.query("SELECT DISTINCT batch_id FROM asks").to_pylist()
+
+
 def test_a_busy_lake_refuses_to_send(place: Workspace):
     with place.lock("lake"), pytest.raises(Refused) as caught:
         send(place)

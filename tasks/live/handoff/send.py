@@ -154,6 +154,10 @@ def _gold(lake: Lake, batch_id: str, wanted: int, params: AnnotateParams) -> lis
 def _finish_interrupted(workspace: Workspace, lake: Lake) -> None:
     """A batch that was chosen but not asked, or asked but not given to the tool (the process died in between), is so now."""
     classify(workspace, lake)
+    unsaid = lake.query(
+        "SELECT DISTINCT batch_id FROM asks WHERE batch_id NOT IN (SELECT batch_id FROM events WHERE what = 'asked') ORDER BY ALL"
+    )["batch_id"].to_pylist()
+    lake.append("events", [event("asked", batch_id=batch_id) for batch_id in unsaid])
     unasked = lake.rows(
         Candidate,
         """SELECT * FROM candidates WHERE batch_id NOT IN (SELECT batch_id FROM asks) AND batch_id NOT IN (
