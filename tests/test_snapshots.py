@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from tasks import shards
 from tasks.errors import Refused
 from tasks.examples import TABLES, Supervised, example_id
 from tasks.live import repository, snapshot, store
-from tasks.live.repository import git, git_locks, unlock
+from tasks.live.repository import COMMITTER, git, git_locks, mend, unlock
 from tasks.live.workspace import Workspace, quiet_environment
 from tasks.records import arrow_schema
 from tests import small, stores
@@ -382,3 +383,21 @@ def test_a_git_that_was_killed_holds_no_later_snapshot_up_and_one_that_works_is_
         works.wait()
     assert small.publish(place, rows=30).new
     assert git_locks(place.root) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, left", [("dvc.lock", ""), ("dvc.lock", "schema: '2.0'\nsta"), ("data/frozen.dvc", "outs:\n- md5: 1f")]
+)
+def test_half_of_what_dvc_wrote_when_it_was_killed_is_put_back(tmp_path: Path, name: str, left: str) -> None:
+    place = small.workspace(tmp_path / "w")
+    first = small.publish(place, rows=30)
+    path = place.root / name
+    whole = path.read_bytes()
+    path.write_text(left, encoding="utf-8")
+    assert mend(place) == [name] and path.read_bytes() == whole and mend(place) == []
+    assert small.publish(place, rows=30) == replace(first, new=False)
+    git(place.root, "rm", "--cached", "--quiet", name)
+    git(place.root, *COMMITTER, "commit", "--quiet", "-m", "as before the first snapshot")
+    path.write_text(left, encoding="utf-8")
+    assert mend(place) == [name] and not path.exists()

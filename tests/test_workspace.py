@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.engine import opened
 from tasks.errors import BUSY, Refused
 from tasks.live.workspace import Workspace, write_durably
 
@@ -43,6 +44,13 @@ def test_scratch_of_a_dead_process_goes_and_what_another_machine_may_be_writing_
     os.utime(long_ago, (1, 1))
     with place.lock("lake"):
         assert not scratch.exists() and not long_ago.exists() and elsewhere.exists()
+
+
+def test_an_open_engine_keeps_its_scratch_whatever_locks_its_process_takes(tmp_path: Path):
+    place = Workspace(tmp_path)
+    place.state.mkdir()
+    with opened(place.state) as engine, place.lock("registry"):
+        assert engine.folder.is_dir()
 
 
 def test_what_a_living_process_writes_and_what_only_looks_alike_stays(tmp_path: Path):

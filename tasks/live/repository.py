@@ -113,6 +113,30 @@ def unlock(root: Path) -> list[str]:
     return [p.name for p in left]
 
 
+def mend(workspace: Workspace) -> list[str]:
+    """Put back what DVC was writing when it was killed; returns the names. It writes dvc.lock and .dvc files in place, and refuses
+    to work with half of one. As of HEAD they are as good: a stage that is not in them runs again, or comes from DVC's cache of
+    runs. For who holds the workspace's lock 'snapshot'."""
+    from dvc.exceptions import DvcException
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA, COMPILED_SINGLE_STAGE_SCHEMA
+    from dvc.utils.strictyaml import load
+
+    root, torn = workspace.root, []
+    schemas = dict.fromkeys(workspace.data.glob("*.dvc"), COMPILED_SINGLE_STAGE_SCHEMA)
+    schemas[root / "dvc.lock"] = COMPILED_LOCKFILE_SCHEMA
+    for path in (p for p in sorted(schemas) if p.is_file()):
+        try:
+            load(str(path), schemas[path])
+            continue
+        except DvcException:
+            torn.append(str(path.relative_to(root)))
+        if git(root, "ls-tree", "--name-only", "HEAD", "--", torn[-1]):
+            git(root, "checkout", "--quiet", "HEAD", "--", torn[-1])
+        else:
+            path.unlink()
+    return torn
+
+
 def git_locks(root: Path) -> list[Path]:
     """What a git process that works in the workspace, or died there, has locked."""
     return sorted([*(root / ".git").glob("*.lock"), *(root / ".git" / "refs").rglob("*.lock")])

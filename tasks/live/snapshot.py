@@ -19,7 +19,7 @@ import yaml
 from tasks.changes import as_markdown, changelog, summary
 from tasks.errors import INVALID, Refused
 from tasks.live import diff, store
-from tasks.live.repository import COMMITTER, TAG, ready, unlock
+from tasks.live.repository import COMMITTER, TAG, mend, ready, unlock
 from tasks.live.repository import dvc as _dvc
 from tasks.live.repository import git as _git
 from tasks.live.workspace import Workspace, new_key
@@ -93,6 +93,7 @@ def stages(workspace: Workspace) -> list[str]:
 
 def track_frozen(workspace: Workspace) -> None:
     """`dvc add data/frozen`, where its bytes are not the ones that DVC already pins."""
+    mend(workspace)
     with _dvc(workspace) as repo:
         repo.add([str(workspace.frozen)])
 

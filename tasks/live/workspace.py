@@ -248,7 +248,10 @@ def temporaries(folder: Path) -> list[Path]:
 def is_left(path: Path) -> bool:
     """Whether a half-written file or folder is of a process that does not run here."""
     named = TEMPORARY.fullmatch(path.name)
-    return named is not None and not (named[1] in (None, HERE) and runs(named[2]))
+    if named is None or named[1] not in (None, HERE):
+        return named is not None
+    # A folder of this process is the scratch of an engine that is open; a file is of one who had its number before.
+    return not runs(named[2]) and not (named[2] == str(os.getpid()) and path.is_dir())
 
 
 def _may_be_written(path: Path) -> bool:
