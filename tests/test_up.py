@@ -192,13 +192,14 @@ def settle(place: Workspace) -> None:
 
 def approve_in_browser(prefect: str) -> None:
     """What an operator does: open the flow run that waits, read, press Resume, fill in the form, submit."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import TimeoutError, sync_playwright
 
     found = until(lambda: [r for r in flow_runs(prefect) if r["state_type"] == "PAUSED"], "a flow run waits")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium(), args=arguments)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(180_000)
         page.goto(f"{prefect}/runs/flow-run/{found[0]['id']}")
         page.get_by_role("button", name="Resume").first.click()
         dialog = page.get_by_role("dialog")
@@ -207,8 +208,11 @@ def approve_in_browser(prefect: str) -> None:
         dialog.get_by_role("switch").click()
         dialog.locator("textarea").nth(0).fill("robin")
         dialog.locator("textarea").nth(1).fill("read twenty answers")
-        dialog.get_by_role("button", name="Submit").click()
-        dialog.wait_for(state="hidden")
+        for _ in range(5):  # the form stays open where Prefect could not take it at that moment, and a person presses again
+            dialog.get_by_role("button", name="Submit").click()
+            with contextlib.suppress(TimeoutError):
+                dialog.wait_for(state="hidden", timeout=60_000)
+                break
         browser.close()
 
 
