@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tasks import addressed, shards
 from tasks.agreement import ANSWER, OTHER, SERVED
 from tasks.calculator import Engine, calculator
-from tasks.engine import whole
+from tasks.engine import OfPartition, whole
 from tasks.frozen import Exchange, Given
 from tasks.records import Approved, Label, arrow_schema, read_records, to_arrow
 
@@ -70,26 +70,18 @@ class Together:
 
 
 @dataclass(frozen=True, slots=True)
-class Voting:
+class Voting(OfPartition):
     partition: Together
     out: Path
 
-    @property
-    def name(self) -> str:
-        return self.partition.name
-
 
 @dataclass(frozen=True, slots=True)
-class Deciding:
+class Deciding(OfPartition):
     """`agreed`: an addressed file of what was agreed (Label)."""
 
     partition: Together
     agreed: str
     out: Path
-
-    @property
-    def name(self) -> str:
-        return self.partition.name
 
 
 def partitions(frozen: Path, part_bytes: int) -> list[Together]:
@@ -105,10 +97,11 @@ def partitions(frozen: Path, part_bytes: int) -> list[Together]:
         groups[-1].append(shard)
         held += shard.stat().st_size
     starts = [shards.arrived(group[0]) for group in groups]
+    annotations = shards.files(frozen / "annotations")
     return [
         Together(
             k, f"{k + 1} of {len(groups)}: exchanges from {group[0].name}", tuple(group),
-            _between(shards.files(frozen / "annotations"), start, end), frozen / "catalogue.jsonl",
+            _between(annotations, start, end), frozen / "catalogue.jsonl",
         )
         for k, (group, (start, end)) in enumerate(zip(groups, pairwise([*starts, None]), strict=True))
     ]  # fmt: skip

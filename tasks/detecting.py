@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from tasks import addressed
 from tasks.calculator import Engine, calculator
-from tasks.engine import whole
+from tasks.engine import OfPartition, whole
 from tasks.pieces import Partition, read, reader
 from tasks.signals import DETECTORS, MEASURED, ROWS, SCORED, USER_SIDE, SignalParams
 from tasks.signals import detect as found_by
@@ -64,30 +64,22 @@ OTHERS = "SELECT next AS other FROM plan WHERE next IS NOT NULL UNION ALL SELECT
 
 
 @dataclass(frozen=True, slots=True)
-class Glancing:
+class Glancing(OfPartition):
     partition: Partition
     out: Path
 
-    @property
-    def name(self) -> str:
-        return self.partition.name
-
 
 @dataclass(frozen=True, slots=True)
-class Lending:
+class Lending(OfPartition):
     """`wanted`: an addressed file of the rows that others need."""
 
     partition: Partition
     wanted: str
     out: Path
 
-    @property
-    def name(self) -> str:
-        return self.partition.name
-
 
 @dataclass(frozen=True, slots=True)
-class Detecting:
+class Detecting(OfPartition):
     """`plan` and `lent` are addressed files, `usual` is what is usual in the whole table, `reward` the folder of the champion's
     model."""
 
@@ -98,10 +90,6 @@ class Detecting:
     params: SignalParams
     reward: Path | None
     out: Path
-
-    @property
-    def name(self) -> str:
-        return self.partition.name
 
 
 def glance(part: Glancing) -> str:

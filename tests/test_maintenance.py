@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import time
-import uuid
 from pathlib import Path
 
 import pytest
@@ -89,8 +88,8 @@ def test_files_that_no_version_needs_go_after_their_time_and_not_before(place: W
             path.write_text("\n".join(map(json.dumps, actions)), encoding="utf-8")
         else:
             path.unlink()
-    pending = aged(place.lake / "interactions" / f"{UNCOMMITTED}there.1-{uuid.uuid4()}.parquet")
-    young = place.lake / "interactions" / f"{UNCOMMITTED}there.2-{uuid.uuid4()}.parquet"
+    pending = aged(place.lake / "interactions" / f"{UNCOMMITTED}1.parquet")
+    young = place.lake / "interactions" / f"{UNCOMMITTED}2.parquet"
     young.write_bytes(b"somebody is writing it")
     done = maintain(place)
     assert (done.deleted, done.swept) == ({"interactions": 16}, 1)

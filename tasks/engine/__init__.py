@@ -36,6 +36,17 @@ class Part(Protocol):
     def name(self) -> str: ...
 
 
+class OfPartition:
+    """A part that says what to do with a `partition`, and bears its name."""
+
+    __slots__ = ()
+    partition: Part
+
+    @property
+    def name(self) -> str:
+        return self.partition.name
+
+
 P = TypeVar("P", bound=Part)
 R = TypeVar("R")
 

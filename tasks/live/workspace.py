@@ -158,7 +158,7 @@ class Workspace:
         try:
             lock.acquire(poll_interval=0.2)
         except Timeout:
-            raise Refused(_busy(name, note), "wait for it to end, or stop that process", BUSY) from None
+            raise Refused(_busy(name, self.locked().get(name)), "wait for it to end, or stop that process", BUSY) from None
         try:
             for where in ("", "registry", *LEFT_IN.get(name, ())):
                 sweep_temporaries(self.state / where)
@@ -172,7 +172,6 @@ class Workspace:
             note.unlink(missing_ok=True)
             lock.release()
 
-
     def locked(self) -> dict[str, dict[str, Any]]:
         """Who holds which lock: name -> pid, host, command, since (seconds since 1970)."""
         found = {}
@@ -182,10 +181,8 @@ class Workspace:
         return found
 
 
-def _busy(name: str, note: Path) -> str:
-    try:
-        held = orjson.loads(note.read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
+def _busy(name: str, held: dict[str, Any] | None) -> str:
+    if held is None:
         return f"the {name} of this workspace is busy"
     seconds = int(time.time() - held["since"])
     where = "" if held.get("host", HOST) == HOST else f" on {held['host']}"

@@ -20,7 +20,7 @@ from tasks.live.workspace import DAY_S, HERE, Workspace, runs
 from tasks.records import arrow_schema
 
 UNCOMMITTED = ".uncommitted-"
-# Named by us: by host and process. What Delta writes when it joins files is left to `vacuum`.
+# How `Pending` names its files: by host and process. Those that Delta joined are swept where files are joined (folder.py).
 OURS = re.compile(rf"(?:{re.escape(UNCOMMITTED)})?(\w*)\.(\d+)-[0-9a-f-]{{36}}\.parquet")
 
 
@@ -87,8 +87,8 @@ def sweep(lake: Path | str, tables: Iterable[str], dead_only: bool = False, olde
         folder = Folder(lake, table)
         left = [
             file for file in folder.all_files()
-            if OURS.match(file.base_name) and (age := now - file.mtime_ns / 1e9) >= older_than_s
-            and not (dead_only and _alive(file.base_name, age))
+            if (file.base_name.startswith(UNCOMMITTED) or OURS.match(file.base_name))
+            and (age := now - file.mtime_ns / 1e9) >= older_than_s and not (dead_only and _alive(file.base_name, age))
         ]  # fmt: skip
         left = _unnamed(_unnamed(left, folder.names), folder.ever_named)
         for file in left:
@@ -106,5 +106,5 @@ def _unnamed(files: list[FileInfo], named: Callable[[], Iterable[str]]) -> list[
 
 
 def _alive(name: str, age: float) -> bool:
-    host, pid = OURS.match(name).groups()
-    return runs(pid) if host == HERE else age < DAY_S
+    named = OURS.match(name)
+    return runs(named[2]) if named and named[1] == HERE else age < DAY_S
